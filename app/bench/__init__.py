@@ -1,0 +1,1 @@
+"""Measuring, with the conditions, the contenders in turn, and minimum, median and maximum."""

@@ -1,0 +1,118 @@
+"""`continuum demo`: the whole system on real ECG, with every feature verified."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+from app.cli.output import notes, out
+from app.demo.display import latest_features, show
+from app.demo.session import Progress, expectations, plan_demo, replay_and_verify
+from app.pipelines import shipped_pipelines
+from app.replay import Plan
+from app.services import down, running, start_missing
+from app.settings import Settings, load_settings
+from app.topics import check_topics, create_topics, needed_topics
+from app.verify import FeatureVerifier, Verdict
+from app.worker_process import WorkerProcess
+
+_FAILED = 1
+_INTERRUPTED = 130
+
+
+def demo(
+    *,
+    sensors: Annotated[int, typer.Option(help="Simulated sensors, each beginning elsewhere in the recording.")] = 200,
+    seconds: Annotated[float, typer.Option(help="How much each sensor sends, s.")] = 120.0,
+    speed: Annotated[float, typer.Option(help="Multiple of true speed.")] = 20.0,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave Kafka, Redis and the worker running.")] = False,
+) -> None:
+    """Start everything, replay real ECG, and verify every feature against an offline pass.
+
+    Exit code 0 if every feature is there and right, 1 if not.
+    """
+    began = time.monotonic()
+    datadir = load_settings().datadir
+    plan = plan_demo(sensors, seconds)
+    ran_before = running(datadir) is not None
+    embedded = start_missing(datadir, progress=_note)
+    try:
+        passed = asyncio.run(_run(load_settings(), plan, speed, keep=keep))
+    except KeyboardInterrupt:
+        _note("interrupted")
+        sys.exit(_INTERRUPTED)
+    finally:
+        if embedded and not (ran_before or keep):
+            _note(f"stopped {' and '.join(down(datadir))}")
+    _note(f"{time.monotonic() - began:.0f} s in all")
+    if not passed:
+        sys.exit(_FAILED)
+
+
+async def _run(settings: Settings, plan: Plan, speed: float, *, keep: bool) -> bool:
+    topics = needed_topics(settings, shipped_pipelines())
+    created = await create_topics(settings, topics)
+    await check_topics(settings, topics)
+    _note(f"created {len(created)} topics" if created else "all topics exist")
+    logs = settings.datadir / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    worker = WorkerProcess(settings, logs / "demo-worker.log")
+    try:
+        # The offline pass takes a core for some seconds, which the worker's start leaves free.
+        verifier, _ = await asyncio.gather(asyncio.to_thread(expectations, plan), worker.ready())
+        _note(f"worker ready; web pages at {worker.url}/")
+        verdict = await _watched(settings, plan, verifier, speed, worker)
+        if keep:
+            _tell_how_to_go_on(worker)
+        elif (code := await worker.stop()) != 0:
+            raise worker.failed(f"exited with {code}")
+        return verdict.passed
+    finally:
+        if not keep:
+            worker.kill()
+
+
+async def _watched(
+    settings: Settings, plan: Plan, verifier: FeatureVerifier, speed: float, worker: WorkerProcess
+) -> Verdict:
+    progress = Progress(plan.total_blocks)
+    display = asyncio.create_task(show(progress, out, f"{worker.url}/"))
+    try:
+        await replay_and_verify(settings, plan, verifier, speed, progress)
+    finally:
+        display.cancel()
+        await display
+    out.print(latest_features(progress))
+    return _report(verifier.verdict)
+
+
+def _report(verdict: Verdict) -> Verdict:
+    faults = {
+        "missing": verdict.missing,
+        "wrong": verdict.wrong,
+        "out of order": verdict.out_of_order,
+        "unexpected": verdict.unexpected,
+        "repeated with other values": verdict.unlike,
+    }
+    colour = "green" if verdict.passed else "red"
+    out.print(f"[bold {colour}]features verified {verdict.verified}/{verdict.expected}[/]")
+    for fault, count in faults.items():
+        if count:
+            out.print(f"[red]{fault}: {count}[/]")
+    for example in verdict.examples:
+        out.print(example, markup=False)
+    return verdict
+
+
+def _tell_how_to_go_on(worker: WorkerProcess) -> None:
+    _note(f"worker {worker.process.pid} runs on; its log is {worker.log}")
+    _note("feed it: continuum replay --builtin --sensors 20")
+    _note("stop it all: continuum down")
+
+
+def _note(text: str) -> None:
+    notes.print(text, markup=False)

@@ -1,0 +1,29 @@
+"""What all commands share of their output: rich for people, JSON lines for machines, errors on stderr."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+
+#: `--json`, as every command spells it.
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of tables.")]
+
+#: Progress and remarks go here, so that a command's output can be piped.
+notes = Console(stderr=True, highlight=False)
+#: What was asked for.
+out = Console(highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on one line of stdout."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+
+
+def print_error(error: Exception) -> None:
+    """Print an error's text to stderr, marked as one."""
+    notes.print("[bold red]error:[/]", end=" ")
+    notes.print(str(error), markup=False)

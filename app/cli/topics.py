@@ -1,0 +1,63 @@
+"""`continuum topics`: create, list and check the topics of the system."""
+
+from __future__ import annotations
+
+import asyncio
+
+import typer
+from rich.table import Table
+
+from app.cli.output import JsonOption, notes, out, print_json
+from app.pipelines import shipped_pipelines
+from app.settings import Settings, load_settings
+from app.topics import Topic, check_topics, create_topics, needed_topics, partition_counts
+
+topics = typer.Typer(help="Create, list and check the topics of the system.", no_args_is_help=True)
+
+
+def _needed() -> tuple[Settings, list[Topic]]:
+    settings = load_settings()
+    return settings, needed_topics(settings, shipped_pipelines())
+
+
+@topics.command()
+def create(as_json: JsonOption = False) -> None:
+    """Create the topics that do not exist yet, with the partition counts that the state tables need."""
+    settings, needed = _needed()
+    created = asyncio.run(create_topics(settings, needed))
+    asyncio.run(check_topics(settings, needed))
+    if as_json:
+        print_json([{"topic": topic.name, "partitions": topic.partitions} for topic in created])
+        return
+    for topic in created:
+        out.print(f"created {topic.name} with {topic.partitions} partitions")
+    notes.print(f"{len(needed) - len(created)} of {len(needed)} topics existed already")
+
+
+@topics.command("list")
+def list_topics(as_json: JsonOption = False) -> None:
+    """List the topics of the system, and how many partitions each has."""
+    settings, needed = _needed()
+    counts = asyncio.run(partition_counts(settings, needed))
+    rows = [
+        {"topic": topic.name, "partitions": counts[topic.name], "expected": topic.partitions, "fixed": topic.fixed}
+        for topic in needed
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("topic", "partitions", "expected")
+    for topic in needed:
+        count = counts[topic.name]
+        wrong = count is None or (topic.fixed and count != topic.partitions)
+        shown = "missing" if count is None else str(count)
+        table.add_row(topic.name, f"[red]{shown}[/]" if wrong else shown, str(topic.partitions))
+    out.print(table)
+
+
+@topics.command()
+def check() -> None:
+    """Check that all topics exist with the right partition counts; exit code 2 and the remedy if not."""
+    settings, needed = _needed()
+    asyncio.run(check_topics(settings, needed))
+    out.print(f"{len(needed)} topics exist as the state tables need them")

@@ -1,0 +1,79 @@
+"""Hjorth parameters of the last ``window`` values (Hjorth, *Electroencephalogr. Clin. Neurophysiol.* 29, 1970).
+
+With population variances, and differences that are not scaled by the sample interval::
+
+    activity = var(x);  mobility = sqrt(var(x') / var(x));  complexity = mobility(x') / mobility(x)
+
+Where a variance is 0, the ratio over it is 0.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from app.dsp.stage import Floats, Marks, Result, Signal, Stage, State
+from app.dsp.window import empty_tail, join
+
+OUTPUTS = ("activity", "mobility", "complexity")
+
+
+class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Parameters: ``window``, values the parameters are taken over."""
+
+    window: int
+
+    def __post_init__(self) -> None:
+        if self.window < 3:
+            raise ValueError(f"window = {self.window}: expected at least 3, for two differences")
+
+
+def init(params: Params, signal: Signal, rows: int) -> State:
+    """State: the last ``window - 1`` values, and how many have been seen."""
+    return empty_tail(params.window, signal, rows)
+
+
+def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:
+    """Measure the window that ends at each mark."""
+    joined = join(params.window, state, x, marks)
+    windows = sliding_window_view(joined.series, params.window, axis=-1)[marks.rows, :, marks.last]
+    return Result(joined.state, hjorth(windows), joined.full)
+
+
+def hjorth(x: Floats) -> Floats:
+    """Activity, mobility and complexity along the last axis.
+
+    Parameters
+    ----------
+    x
+        (..., n) values, n at least 3.
+
+    Returns
+    -------
+    (..., 3) parameters, in the order of `OUTPUTS`.
+    """
+    # One layout, so that sums along a row run in one order whatever array the row was taken from.
+    x = np.ascontiguousarray(x)
+    first = np.diff(x)
+    activity = _variance(x)
+    variance_first = _variance(first)
+    mobility = np.sqrt(_ratio(variance_first, activity))
+    mobility_first = np.sqrt(_ratio(_variance(np.diff(first)), variance_first))
+    return np.stack([activity, mobility, _ratio(mobility_first, mobility)], axis=-1)
+
+
+def _variance(x: Floats) -> Floats:
+    # np.add.reduce over a contiguous last axis adds pairwise within the row, in an order that depends on the
+    # row's length alone; dot products would depend on the processor's kernels.
+    deviation = x - np.add.reduce(x, axis=-1, keepdims=True) / x.shape[-1]
+    np.square(deviation, out=deviation)
+    variance: Floats = np.add.reduce(deviation, axis=-1) / x.shape[-1]
+    return variance
+
+
+def _ratio(numerator: Floats, denominator: Floats) -> Floats:
+    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator != 0)
+
+
+STAGE = Stage(Params, init, step, OUTPUTS)

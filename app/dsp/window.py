@@ -1,0 +1,72 @@
+"""What moving stages share: the tail of samples that a window still needs, and sums over every window."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.dsp.stage import Floats, Marks, Signal, State
+
+
+def empty_tail(window: int, signal: Signal, rows: int) -> State:
+    """State of a window that has seen nothing: ``tail`` (rows, channels, window - 1) and ``count`` (rows,)."""
+    return {
+        "tail": np.zeros((rows, signal.channels, window - 1)),
+        "count": np.zeros(rows, dtype=np.int64),
+    }
+
+
+class Windowed(NamedTuple):
+    """Samples joined to the tail before them."""
+
+    series: Floats
+    """(rows, channels, window - 1 + samples): the window that ends at sample i is ``series[..., i : i + window]``."""
+    state: State
+    """The state after the samples."""
+    full: NDArray[np.bool_]
+    """(marks,) whether a whole window of samples had been seen at each mark."""
+
+
+def join(window: int, state: State, x: Floats, marks: Marks) -> Windowed:
+    """Join samples ``x`` (rows, channels, samples) to the tail, and give the state that follows."""
+    series = np.concatenate([state["tail"], x], axis=-1)
+    tail = series[..., x.shape[-1] :]
+    full = state["count"][marks.rows] + marks.last + 1 >= window
+    return Windowed(series, {"tail": tail, "count": state["count"] + x.shape[-1]}, full)
+
+
+def window_sums(series: Floats, window: int) -> Floats:
+    """Sum over every run of ``window`` values along the last axis.
+
+    Sums of 1, 2, 4, ... neighbours are made by adding two sums half as long, and those whose lengths are the
+    binary digits of ``window`` are put together. Each result is made from the values of its own window alone,
+    in an order that depends on nothing else: it cannot drift, a burst leaves no trace once it has left the
+    window, and the same window gives the same bits wherever it lies. log2(window) additions a value.
+
+    Parameters
+    ----------
+    series
+        (..., n) values.
+    window
+        Values in a sum, 1 to n.
+
+    Returns
+    -------
+    (..., n - window + 1) sums; the i-th is of ``series[..., i : i + window]``.
+    """
+    count = series.shape[-1] - window + 1
+    total: Floats | None = None
+    partial, width, offset = series, 1, 0
+    while width <= window:
+        if window & width:
+            piece = partial[..., offset : offset + count]
+            total = piece if total is None else total + piece
+            offset += width
+        if 2 * width <= window:
+            partial = partial[..., :-width] + partial[..., width:]
+        width *= 2
+    if total is None:
+        raise ValueError(f"window = {window}: expected at least 1")
+    return total

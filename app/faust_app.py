@@ -1,0 +1,218 @@
+"""The Faust application: Faust's own, with our transport, and an order of leaving partitions that loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+import time
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, cast
+
+import faust
+from faust.types import TP
+from faust.types.transports import TransportT
+from mode.supervisors import CrashingSupervisor
+
+from app.errors import ContinuumError
+from app.kafka_client import client_options
+from app.pipelines import shipped_pipelines
+from app.redis_client import redis_client
+from app.runtime.heartbeat import Heartbeat
+from app.runtime.outbox import Outbox
+from app.settings import Settings, SettingsError, load_settings
+from app.transport.transport import Transport
+from app.web.server import Web
+from app.web.status import worker_status
+
+if TYPE_CHECKING:
+    from app.runtime.tier import Tier
+    from app.transport.consumer import Consumer
+
+logger = logging.getLogger(__name__)
+
+COMMIT_SECONDS = 1.0
+#: Of the time to stop, the part that checkpoint, commit and mirror may take; Faust's own end takes some seconds.
+SETTLE_SHARE = 0.5
+HEARTBEAT_SECONDS = 1.0
+#: Batches that wait for their agent; each may hold some megabytes.
+QUEUED_BATCHES = 16
+#: Records of one poll: as much as is computed in one go, between two looks at everything else.
+POLL_RECORDS = 1000
+PRODUCER_BATCH_BYTES = 512 << 10
+LARGEST_REQUEST = 4 << 20
+
+
+class ContinuumApp(faust.App):
+    """The application.
+
+    Parameters
+    ----------
+    settings
+        What it was told.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        agent_modules(settings)  # refuses tiers without an agent
+        self.settings = settings
+        self.pipelines = shipped_pipelines()
+        self.redis = redis_client(settings)
+        self.outbox = Outbox(self)
+        self.heartbeat = Heartbeat(self.redis, settings.topic_prefix, partial(worker_status, self))
+        #: The tiers whose agents run here, by name; each registers itself.
+        self.tiers: dict[str, Tier] = {}
+        self.started_at = time.time()
+        #: Where the web pages are served; bound by the worker.
+        self.web_socket: socket.socket
+        self.web_url = ""
+        super().__init__(settings.group_id, **faust_settings(settings))
+
+    @property
+    def batches(self) -> Consumer:
+        """The worker's consumer, as what it is."""
+        return cast("Consumer", self.consumer)
+
+    def _new_transport(self) -> TransportT:
+        return Transport(self.conf.broker_consumer, self)
+
+    def _new_web(self) -> Any:
+        return Web(self)
+
+    def _new_producer_transport(self) -> TransportT:
+        return Transport(self.conf.broker_producer, self)
+
+    def import_agents(self) -> None:
+        """Import the agents of this worker's tiers, and with them their tables.
+
+        Faust's own discovery would import every module there is.
+        """
+        for module in agent_modules(self.settings):
+            import_module(module)
+
+    async def on_start(self) -> None:
+        """Start the tiers' own services and the heartbeat with the application."""
+        await super().on_start()
+        for service in (*self.tiers.values(), self.heartbeat):
+            await self.add_runtime_dependency(service)
+
+    async def settle(self, seconds: float) -> None:
+        """Stop the flow, finish what is in hand, checkpoint, and commit; what is not done in time is given up.
+
+        What is given up has not been acked, so it will be read again.
+        """
+        consumer = self.batches
+        consumer.stop_flow()
+        self.flow_control.suspend()
+        consumer.pause_partitions(consumer.assignment())
+        self.flow_control.clear()
+        consumer.refuse()
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*(tier.settle() for tier in self.tiers.values()))
+                await consumer.commit()
+        except TimeoutError:
+            logger.warning("could not checkpoint within %.1f s: what is left will be read again", seconds)
+
+    def release(self, revoked: set[TP]) -> None:
+        """Forget the state of partitions that this worker gives up."""
+        for tier in self.tiers.values():
+            tier.release(revoked)
+
+    async def _stop_consumer(self) -> None:
+        """Stop consuming: settle first, while the producer still sends and the group still takes commits.
+
+        After a crash nothing is settled: the state in memory may be that of half a batch.
+        """
+        if self._consumer is not None and self.batches.started and not self.crashed:
+            budget = self.settings.shutdown_seconds * SETTLE_SHARE
+            deadline = asyncio.get_running_loop().time() + budget
+            await self.settle(budget)
+            await asyncio.gather(*(tier.mirror.flush(deadline) for tier in self.tiers.values()))
+        await super()._stop_consumer()
+
+    async def on_stop(self) -> None:
+        """Stop consuming, then everything else."""
+        await super().on_stop()
+        await self.heartbeat.stop()  # now, as it needs Redis
+        await self.redis.aclose()
+
+
+def faust_settings(settings: Settings) -> dict[str, Any]:
+    """Faust's settings for ours; Faust reads none from the environment by itself."""
+    options = client_options(settings)
+    brokers = ";".join(f"kafka://{address.strip()}" for address in options["bootstrap_servers"].split(","))
+    return {
+        "env": {"": ""},  # an empty one would be replaced by the process's
+        "broker": brokers,
+        "broker_credentials": _credentials(options),
+        "broker_commit_interval": COMMIT_SECONDS,
+        "broker_session_timeout": settings.session_timeout,
+        "broker_heartbeat_interval": min(HEARTBEAT_SECONDS, settings.session_timeout / 3),
+        "broker_rebalance_timeout": settings.rebalance_timeout,
+        "broker_request_timeout": max(60.0, settings.rebalance_timeout + 5.0),
+        "broker_max_poll_records": POLL_RECORDS,
+        "consumer_auto_offset_reset": "earliest",
+        "consumer_group_instance_id": settings.instance,
+        "producer_acks": -1,
+        "producer_max_batch_size": PRODUCER_BATCH_BYTES,
+        "producer_max_request_size": LARGEST_REQUEST,
+        "producer_request_timeout": 60.0,
+        "processing_guarantee": "at_least_once",
+        "agent_supervisor": CrashingSupervisor,
+        "stream_wait_empty": True,
+        "store": "rocksdb://",
+        "datadir": settings.datadir / "workers" / (settings.instance or "new"),
+        "table_standby_replicas": 0,
+        "topic_disable_leader": True,
+        "topic_allow_declare": False,
+        "topic_partitions": 1,
+        "Table": "app.runtime.state_table:StateTable",
+        "TableManager": "app.transport.recovery:TableManager",
+        "Worker": "app.worker:Worker",
+        "web_bind": settings.web_host,
+        "web_host": settings.web_host,
+        "web_tables_enabled": False,
+        "web_router_enabled": False,
+        "web_stats_enabled": False,
+        "web_graph_enabled": False,
+    }
+
+
+def agent_modules(settings: Settings) -> list[str]:
+    """Name the modules of the agents that this worker runs; they bring their tables along.
+
+    Raises
+    ------
+    SettingsError
+        None of the tiers has an agent.
+    """
+    modules = [f"agents.{tier}" for tier in settings.tiers if find_spec(f"agents.{tier}")]
+    if not modules:
+        raise SettingsError(f"CONTINUUM_TIERS={','.join(settings.tiers)}: this release has an agent for rt only")
+    return modules
+
+
+def _credentials(options: dict[str, Any]) -> Any:
+    context = options.get("ssl_context")
+    if "sasl_mechanism" in options:
+        return faust.SASLCredentials(
+            mechanism=options["sasl_mechanism"],
+            username=options["sasl_plain_username"],
+            password=options["sasl_plain_password"],
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context=context) if context is not None else None
+
+
+def command_line_app() -> ContinuumApp:
+    """Make the application that `faust -A app` runs; a mistake in its settings ends the process with one line."""
+    # aiokafka builds a debug record for every message it sends, and drops it.
+    logging.getLogger("aiokafka").setLevel(logging.WARNING)
+    try:
+        return ContinuumApp(load_settings())
+    except ContinuumError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(error.exit_code) from None

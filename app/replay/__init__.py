@@ -1,0 +1,8 @@
+"""Recordings played to a sensor topic by many simulated sensors."""
+
+from __future__ import annotations
+
+from app.replay.plan import ENCODINGS, Due, Encoding, Plan, ReplayError, plan_replay
+from app.replay.player import Sent, new_producer, play
+
+__all__ = ["ENCODINGS", "Due", "Encoding", "Plan", "ReplayError", "Sent", "new_producer", "plan_replay", "play"]

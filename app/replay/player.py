@@ -1,0 +1,199 @@
+"""The player: sends a plan's messages at their times through a Kafka producer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.partitioner import DefaultPartitioner
+
+from app.kafka_client import client_options
+from app.replay.messages import Message, message_source
+from app.replay.plan import Plan, ReplayError
+from app.settings import Settings
+
+#: Bytes of a partition's batch. Fifty JSON blocks of 256 samples; brokers take 1 MB.
+_BATCH_BYTES = 256 * 1024
+
+#: Shortest sleep, s of stream time: blocks due within it go out in one request, as each costs up to 1 ms of CPU.
+_TICK = 0.001
+
+#: The same in s of the clock, for high speeds.
+_LONGEST_TICK = 0.02
+
+
+@dataclass
+class Sent:
+    """What the brokers have acknowledged so far.
+
+    Attributes
+    ----------
+    blocks, messages, bytes
+        Counts; the bytes are those of the messages' values.
+    """
+
+    blocks: int = 0
+    messages: int = 0
+    bytes: int = 0
+
+
+def new_producer(settings: Settings) -> AIOKafkaProducer:
+    """Make a producer for `play`; the caller starts and stops it."""
+    return AIOKafkaProducer(**client_options(settings), acks="all", max_batch_size=_BATCH_BYTES)
+
+
+async def play(
+    plan: Plan,
+    producer: AIOKafkaProducer,
+    topic: str,
+    *,
+    speed: float = 1.0,
+    on_progress: Callable[[Sent], object] | None = None,
+) -> Sent:
+    """Send a plan's blocks, each sensor's in order, and wait until the brokers have all.
+
+    A block goes out when its last sample would have been measured. The stream's beginning is one block's duration
+    before the call, so the first goes out at once. Sent faster, timestamps run ahead of the clock, as samples are
+    worth the same time at any speed.
+
+    Parameters
+    ----------
+    plan
+        What to send.
+    producer
+        A started one, from `new_producer`.
+    topic
+        Where to.
+    speed
+        Seconds of stream time a second; infinity for as fast as the brokers take them.
+    on_progress
+        Called at the start and whenever blocks have been acknowledged, always with the same object, which goes on
+        counting until the producer has stopped, even if `play` is cancelled.
+
+    Raises
+    ------
+    ReplayError
+        There is no such topic, the speed is not positive, or the brokers refuse blocks or stop taking them.
+    """
+    if not speed > 0:
+        raise ReplayError(f"speed {speed:g}: expected a number above 0")
+    outbox = _Outbox(producer, topic, await _partitions(producer, topic), on_progress)
+    source = message_source(plan)
+    begin = (time.time() - plan.duration) * 1000
+    started = time.monotonic()
+    tick = min(_TICK * speed, _LONGEST_TICK)
+    try:
+        for message in source(begin):
+            due = started + message.time / speed
+            if due > time.monotonic():
+                await outbox.flush()
+                await asyncio.sleep(max(due - time.monotonic(), tick))
+            await outbox.add(message)
+        await outbox.flush()
+        await outbox.delivered()
+    except MessageSizeTooLargeError as error:
+        raise ReplayError(
+            f"blocks of {plan.block} samples as {plan.encoding} are larger than {topic} takes;"
+            " give a smaller --block, or another --encoding"
+        ) from error
+    except KafkaError as error:
+        raise ReplayError(f"Kafka does not take blocks for {topic} ({error!r}); see the brokers' logs") from error
+    return outbox.sent
+
+
+async def _partitions(producer: AIOKafkaProducer, topic: str) -> list[int]:
+    # Asking for one topic would create it on brokers that do so, with a wrong number of partitions.
+    cluster = await producer.client.fetch_all_metadata()
+    partitions = cluster.partitions_for_topic(topic)
+    if not partitions:
+        raise ReplayError(f"there is no topic {topic}; create it with `continuum topics create`")
+    return sorted(partitions)
+
+
+class _Outbox:
+    """Messages on their way: one open batch a partition, and what has been acknowledged."""
+
+    def __init__(
+        self,
+        producer: AIOKafkaProducer,
+        topic: str,
+        partitions: list[int],
+        on_progress: Callable[[Sent], object] | None,
+    ) -> None:
+        self.sent = Sent()
+        self._producer = producer
+        self._topic = topic
+        self._all_partitions = partitions
+        self._on_progress = on_progress
+        self._partition_of: dict[bytes, int] = {}
+        self._batches: dict[int, Any] = {}
+        self._contents: dict[int, Sent] = {}
+        self._unacknowledged: set[asyncio.Future[Any]] = set()
+        self._error: BaseException | None = None
+        self._report()
+
+    async def add(self, message: Message) -> None:
+        """Put a message into its partition's batch; wait only if that is full and the one before still goes out."""
+        partition = self._partition_of.get(message.key)
+        if partition is None:
+            partition = DefaultPartitioner()(message.key, self._all_partitions, [])
+            self._partition_of[message.key] = partition
+        batch = self._batches.get(partition)
+        if batch is None or batch.append(key=message.key, value=message.value, timestamp=None) is None:
+            if batch is not None:
+                await self._send(partition)
+                # `send_batch` does not wait while there is room, but what was sent before must get out.
+                await asyncio.sleep(0)
+            batch = self._batches[partition] = self._producer.create_batch()
+            self._contents[partition] = Sent()
+            batch.append(key=message.key, value=message.value, timestamp=None)
+        content = self._contents[partition]
+        content.blocks += message.blocks
+        content.messages += 1
+        content.bytes += len(message.value)
+
+    async def flush(self) -> None:
+        """Send all open batches."""
+        for partition in list(self._batches):
+            await self._send(partition)
+
+    async def delivered(self) -> None:
+        """Wait until all that was sent is acknowledged."""
+        while self._unacknowledged:
+            await asyncio.wait(self._unacknowledged)
+        self._raise_error()
+
+    async def _send(self, partition: int) -> None:
+        self._raise_error()
+        batch = self._batches.pop(partition)
+        batch.close()
+        future = await self._producer.send_batch(batch, self._topic, partition=partition)
+        self._unacknowledged.add(future)
+        future.add_done_callback(partial(self._acknowledged, self._contents.pop(partition)))
+
+    def _acknowledged(self, content: Sent, future: asyncio.Future[Any]) -> None:
+        self._unacknowledged.discard(future)
+        if future.cancelled():
+            return
+        error = future.exception()
+        if error is not None:
+            self._error = self._error or error
+            return
+        self.sent.blocks += content.blocks
+        self.sent.messages += content.messages
+        self.sent.bytes += content.bytes
+        self._report()
+
+    def _report(self) -> None:
+        if self._on_progress is not None:
+            self._on_progress(self.sent)
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error

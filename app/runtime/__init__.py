@@ -1,0 +1,1 @@
+"""What runs inside a worker: a tier's batches, its features, its checkpoints and the mirror."""

@@ -1,0 +1,68 @@
+"""Table recovery that seeks before it lets records flow again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from faust.tables import manager, recovery
+from faust.types import TP
+
+if TYPE_CHECKING:
+    from faust.app import App
+
+
+class Recovery(recovery.Recovery):
+    """Recovery whose end loses nothing.
+
+    Faust resumes the agents' partitions first, then seeks to the committed offsets, then clears the streams'
+    queues: what was queued in between vanishes, and the next message looks like a gap in the offsets.
+    """
+
+    async def _resume_streams(self, generation_id: int = 0) -> None:
+        await self._resume_agents(generation_id)
+
+    async def on_recovery_completed(self, generation_id: int = 0) -> None:
+        """Tell the tables, then let the agents go on."""
+        self.log.info("Restore complete!")
+        self._set_recovery_ended()
+        await asyncio.gather(
+            *(
+                table.on_recovery_completed(self.actives_for_table[table], self.standbys_for_table[table])
+                for table in self.tables.values()
+            )
+        )
+        await self._resume_agents(generation_id)
+
+    async def _resume_agents(self, generation_id: int) -> None:
+        app = cast("App", self.app)
+        consumer = app.consumer
+        await app.on_rebalance_complete.send()
+        assignment: set[TP] = consumer.assignment()
+        if assignment and app.consumer_generation_id == generation_id:
+            self.log.info("Seek stream partitions to committed offsets.")
+            await self._wait(consumer.perform_seek(), timeout=app.conf.broker_request_timeout)
+        if app.consumer_generation_id != generation_id:
+            self.log.warning("Generation is %s, not %s: rebalancing again", app.consumer_generation_id, generation_id)
+            return
+        app.flow_control.resume()  # clears the streams' queues, so before anything may enter them
+        consumer.resume_partitions({tp for tp in assignment if not self._is_changelog_tp(tp)})
+        self.completed.set()
+        consumer.resume_flow()
+        await app._fetcher.maybe_start()  # noqa: SLF001 - as Faust's own recovery does
+        self.tables.on_actives_ready()
+        if not app.assignor.assigned_standbys():
+            self.tables.on_standbys_ready()
+        app.on_rebalance_end()
+        self.log.info("Worker ready")
+
+
+class TableManager(manager.TableManager):
+    """Table manager with our recovery."""
+
+    @property
+    def recovery(self) -> Recovery:
+        """The recovery service of this manager."""
+        if self._recovery is None:
+            self._recovery = Recovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return cast("Recovery", self._recovery)

@@ -1,0 +1,1 @@
+"""The worker's web pages, on Faust's own web server."""

@@ -1,0 +1,1 @@
+"""Declarations of the Faust tables, one module a tier."""

@@ -1,0 +1,96 @@
+"""What the tests share: a real Kafka and a real Redis, and settings that keep tests apart."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+
+from app.services import Endpoints, up
+from app.settings import PREFIX, Settings, load_settings
+from tests.system import System
+
+# Reads folders until its input ends, which it does however this test run ends, then stops what runs in them.
+_GUARD = """
+import sys
+from pathlib import Path
+from app.services import down
+
+for folder in [Path(line.rstrip("\\n")) for line in sys.stdin]:
+    down(folder)
+"""
+
+_numbers = itertools.count(1)
+
+# The same examples in every run, however long each takes.
+hypothesis.settings.register_profile("continuum", derandomize=True, deadline=None, max_examples=80)
+hypothesis.settings.load_profile("continuum")
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep settings of whoever runs the tests out of them."""
+    for name in os.environ:
+        if name.startswith(PREFIX):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def stopped_at_end() -> Iterator[Callable[[Path], Path]]:
+    """Give a function that marks a data folder: its services are stopped when the run ends, even if killed."""
+    guard = subprocess.Popen([sys.executable, "-c", _GUARD], stdin=subprocess.PIPE, text=True, start_new_session=True)
+    assert guard.stdin is not None
+
+    def mark(datadir: Path) -> Path:
+        print(datadir, file=guard.stdin, flush=True)
+        return datadir
+
+    yield mark
+    guard.stdin.close()
+    assert guard.wait() == 0
+
+
+@pytest.fixture(scope="session")
+def services_datadir(tmp_path_factory: pytest.TempPathFactory, stopped_at_end: Callable[[Path], Path]) -> Path:
+    """Data folder of `services`."""
+    return stopped_at_end(tmp_path_factory.mktemp("services"))
+
+
+@pytest.fixture(scope="session")
+def services(services_datadir: Path) -> Endpoints:
+    """Kafka and Redis, started once a run."""
+    return up(services_datadir)
+
+
+@pytest.fixture
+def settings(services: Endpoints, tmp_path: Path) -> Callable[..., Settings]:
+    """Give a function that makes settings of this test's own topics, keys, groups and data folder."""
+    name = f"t{next(_numbers)}"
+
+    def make(**overrides: Any) -> Settings:
+        own = {
+            "kafka_bootstrap": services.kafka_bootstrap,
+            "redis_url": services.redis_url,
+            "topic_prefix": f"{name}-",
+            "app_id": name,
+            "datadir": tmp_path,
+        }
+        return load_settings(**{**own, **overrides})
+
+    return make
+
+
+@pytest.fixture
+async def system(settings: Callable[..., Settings]) -> AsyncIterator[System]:
+    """Topics of this test's own; workers that it starts are ended with it."""
+    under_test = System(settings(checkpoint_seconds=1.0))
+    await under_test.create()
+    yield under_test
+    under_test.close()

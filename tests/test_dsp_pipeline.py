@@ -1,0 +1,249 @@
+"""Pipelines as data: what is refused and in which words, how stages are wired, and what the fingerprint covers."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import numpy as np
+import pytest
+
+from app.dsp.engine import Engine
+from app.dsp.errors import PipelineError
+from app.dsp.pipeline import Pipeline, parse_pipeline
+from app.dsp.stages import STAGES
+from app.pipelines import shipped_pipelines
+from tests.feeding import TWO_CHANNELS, Block, Partition
+from tests.stage_cases import CASES
+
+HEAD = 'name = "p"\nsample_rate = 250.0\n'
+RMS = '[[stages]]\ntype = "moving_rms"\nwindow = 5\n'
+FEATURES = '[features]\nrms = "moving_rms"\n'
+
+
+def parse(text: str) -> Pipeline:
+    return parse_pipeline(text, "my.toml")
+
+
+# --- Refusals -----------------------------------------------------------------------------------------------------
+
+TABLE = "expected name: str, sample_rate: float, stages: list[dict[str, Any]], features: dict[str, str], channels: int"
+
+REFUSED = {
+    # The document
+    'name = "p': "at end of document",
+    "": f"pipeline: Object missing required field `name`; {TABLE}",
+    f"{HEAD}{HEAD}": "Cannot overwrite a value",
+    f"{HEAD}chanels = 1\n{RMS}{FEATURES}": f"pipeline: Object contains unknown field `chanels`; {TABLE}",
+    f"{HEAD}stages = 3\n{FEATURES}": f"pipeline: Expected `array`, got `int` - at `$.stages`; {TABLE}",
+    f"{HEAD}{FEATURES}": f"pipeline: Object missing required field `stages`; {TABLE}",
+    f"{HEAD}stages = []\n{FEATURES}": "stages: expected at least one [[stages]] table",
+    f"{HEAD}{RMS}": f"pipeline: Object missing required field `features`; {TABLE}",
+    # The signal
+    f'name = "p"\nsample_rate = "250"\n{RMS}{FEATURES}': "Expected `float`, got `str` - at `$.sample_rate`",
+    f'name = "p"\nsample_rate = 0\n{RMS}{FEATURES}': "sample_rate = 0.0: expected Hz above 0",
+    f'name = "p"\nsample_rate = -1\n{RMS}{FEATURES}': "sample_rate = -1.0: expected Hz above 0",
+    f'name = "p"\nsample_rate = nan\n{RMS}{FEATURES}': "sample_rate = nan: expected Hz above 0",
+    f'name = "p"\nsample_rate = inf\n{RMS}{FEATURES}': "sample_rate = inf: expected Hz above 0",
+    f"{HEAD}channels = 0\n{RMS}{FEATURES}": "channels = 0: expected at least 1",
+    f"{HEAD}channels = 1.5\n{RMS}{FEATURES}": "Expected `int`, got `float` - at `$.channels`",
+    # Names
+    f'name = ""\nsample_rate = 1\n{RMS}{FEATURES}': "name = '': expected ASCII letters, digits, '.', '_' and '-'",
+    f'name = "a/b"\nsample_rate = 1\n{RMS}{FEATURES}': "name = 'a/b': expected ASCII letters, digits",
+    f'name = "ekg ä"\nsample_rate = 1\n{RMS}{FEATURES}': "name = 'ekg ä': expected ASCII letters, digits",
+    f"{HEAD}{RMS}{RMS}{FEATURES}": (
+        "stage 2 (moving_rms): name = 'moving_rms': expected a name of its own without dots, not 'input'"
+    ),
+    f'{HEAD}{RMS}name = "input"\n{FEATURES}': "stage 1 (moving_rms): name = 'input': expected a name of its own",
+    f'{HEAD}{RMS}name = "a.b"\n{FEATURES}': "stage 1 (moving_rms): name = 'a.b': expected a name of its own",
+    # Stages
+    f"{HEAD}[[stages]]\nwindow = 5\n{FEATURES}": (
+        "stage 1: Object missing required field `type`; expected type: str, name: str | None, input: str | None"
+    ),
+    f'{HEAD}{RMS}[[stages]]\ntype = "median"\n{FEATURES}': (
+        "stage 2: type = 'median': expected one of butterworth, hjorth, moving_rms"
+    ),
+    f'{HEAD}[[stages]]\ntype = "moving_rms"\n{FEATURES}': (
+        "stage 1 (moving_rms): Object missing required field `window`; expected window: int"
+    ),
+    f"{HEAD}{RMS}windw = 5\n{FEATURES}": (
+        "stage 1 (moving_rms): Object contains unknown field `windw`; expected window: int"
+    ),
+    f'{HEAD}[[stages]]\ntype = "butterworth"\norder = 2\ncutoff = [125]\n{FEATURES}': (
+        "stage 1 (butterworth): cutoff = [125.0]: expected below half the sample rate, 125.0 Hz"
+    ),
+    # Wiring
+    f'{HEAD}{RMS}input = "bandpass"\n{FEATURES}': "stage 1 (moving_rms): input = 'bandpass': expected one of input",
+    f'{HEAD}{RMS}input = "moving_rms"\n{FEATURES}': "stage 1 (moving_rms): input = 'moving_rms': expected one of input",
+    f'{HEAD}{RMS}[[stages]]\ntype = "hjorth"\nwindow = 5\n[[stages]]\ntype = "moving_rms"\nname = "r"\nwindow = 5\n'
+    f'input = "hjorth"\n{FEATURES}': "stage 3 (moving_rms): input = 'hjorth': expected one of input, moving_rms",
+    # Features
+    f"{HEAD}{RMS}[features]": 'features: expected at least one, as name = "stage" or name = "stage.output"',
+    f'{HEAD}{RMS}[features]\nx = "median"': "features: x = 'median': expected one of moving_rms",
+    f'{HEAD}{RMS}[features]\nx = "moving_rms.mean"': "features: x = 'moving_rms.mean': expected one of moving_rms",
+    f'{HEAD}[[stages]]\ntype = "hjorth"\nwindow = 5\n[features]\nx = "hjorth"': (
+        "features: x = 'hjorth': expected one of hjorth.activity, hjorth.mobility, hjorth.complexity"
+    ),
+    f'{HEAD}{RMS}[features]\nx = "input"': "features: x = 'input': expected one of moving_rms",
+    f"{HEAD}{RMS}[features]\nx = 5": "Expected `str`, got `int` - at `$.features[...]`",
+    f'{HEAD}{RMS}[features]\n"a b" = "moving_rms"': "features: 'a b': expected an identifier",
+    f'{HEAD}{RMS}[features]\nx = "moving_rms"\nx = "moving_rms"': "Cannot overwrite a value",
+}
+
+
+@pytest.mark.parametrize(("text", "refusal"), REFUSED.items(), ids=range(len(REFUSED)))
+def test_refusals(text, refusal):
+    with pytest.raises(PipelineError) as refused:
+        parse(text)
+    assert str(refused.value).startswith("my.toml: ")
+    assert refusal in str(refused.value)
+
+
+@pytest.mark.parametrize("field", ["sensorId", "timestamp", "seq", "tier", "pipeline", "gap"])
+def test_a_feature_may_not_be_called_like_another_field_of_its_record(field):
+    with pytest.raises(PipelineError, match=f"features: '{field}': expected an identifier that is not one of sensorId"):
+        parse(f'{HEAD}{RMS}[features]\n{field} = "moving_rms"')
+
+
+# --- Wiring -------------------------------------------------------------------------------------------------------
+
+
+def test_a_stage_takes_the_last_series_unless_it_names_another():
+    text = f"""{HEAD}
+    [[stages]]
+    type = "moving_rms"
+    name = "a"
+    window = 2
+    [[stages]]
+    type = "hjorth"
+    name = "measure"
+    window = 3
+    [[stages]]
+    type = "moving_rms"
+    name = "b"
+    window = 2
+    [[stages]]
+    type = "moving_rms"
+    name = "raw"
+    input = "input"
+    window = 2
+    [features]
+    raw = "raw"
+    b = "b"
+    activity = "measure.activity"
+    """
+    pipeline = parse(text)
+    assert [(node.name, node.source) for node in pipeline.nodes] == [
+        ("a", "input"),
+        ("measure", "a"),
+        ("b", "a"),
+        ("raw", "input"),
+    ]
+    x = np.array([3.0, 4.0, 0.0, 6.0])
+    (values,) = Partition(Engine(pipeline)).feed(Block("s", x)).values
+    a = np.sqrt([9, 25 / 2, 16 / 2, 36 / 2])
+    np.testing.assert_allclose(values, [a[3], np.sqrt((a[2] ** 2 + a[3] ** 2) / 2), np.var(a[1:])], rtol=1e-12)
+
+
+def test_features_of_several_channels_are_named_by_channel():
+    pipeline = parse_pipeline(TWO_CHANNELS, "two")
+    names = ["rms", "hjorth_mobility", "hjorth_complexity", "hjorth_activity"]
+    assert pipeline.feature_names == tuple(f"{name}_{channel}" for name in names for channel in (0, 1))
+    assert shipped_pipelines()["ecg"].feature_names == tuple(names)
+
+
+def test_the_shipped_pipelines():
+    pipelines = shipped_pipelines()
+    assert pipelines.keys() == {"ecg", "ecg-branched"}
+    for name, source in (("ecg", "rms"), ("ecg-branched", "bandpass")):
+        pipeline = pipelines[name]
+        assert pipeline.signal == (250.0, 1)
+        assert [(node.name, node.source, node.type) for node in pipeline.nodes] == [
+            ("bandpass", "input", "butterworth"),
+            ("rms", "bandpass", "moving_rms"),
+            ("hjorth", source, "hjorth"),
+        ]
+        params = [msgspec.to_builtins(node.params) for node in pipeline.nodes]
+        assert params == [{"order": 4, "cutoff": (0.5, 100.0), "btype": "bandpass"}, {"window": 50}, {"window": 256}]
+
+
+# --- Fingerprint --------------------------------------------------------------------------------------------------
+
+BRANCHED = """
+name = "p"
+sample_rate = 250.0
+channels = 1
+[[stages]]
+type = "butterworth"
+name = "low"
+order = 4
+cutoff = [40.0]
+[[stages]]
+type = "moving_rms"
+name = "rms"
+window = 50
+[[stages]]
+type = "hjorth"
+name = "hjorth"
+input = "rms"
+window = 256
+[features]
+rms = "rms"
+activity = "hjorth.activity"
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("sample_rate = 250.0", "sample_rate = 250.5"),
+        ("channels = 1", "channels = 2"),
+        ("order = 4", "order = 3"),
+        ("cutoff = [40.0]", "cutoff = [40.00000000000001]"),
+        ("cutoff = [40.0]", 'cutoff = [40.0]\nbtype = "highpass"'),
+        ("window = 50", "window = 51"),
+        ("window = 256", "window = 255"),
+        ('input = "rms"', 'input = "low"'),
+        ('input = "rms"', 'input = "input"'),
+        ('name = "low"', 'name = "smooth"'),
+        ('name = "rms"\nwindow = 50\n', 'name = "rms"\ninput = "input"\nwindow = 50\n'),
+        ("[features]", '[[stages]]\ntype = "moving_rms"\nname = "more"\nwindow = 5\n[features]'),
+    ],
+)
+def test_the_fingerprint_changes_with_what_the_state_depends_on(before, after):
+    assert BRANCHED.count(before) == 1
+    assert parse(BRANCHED.replace(before, after)).fingerprint != parse(BRANCHED).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('name = "p"', 'name = "q"'),
+        ('rms = "rms"', 'envelope = "rms"'),
+        ('rms = "rms"\n', ""),
+        ('activity = "hjorth.activity"', 'activity = "hjorth.activity"\nmobility = "hjorth.mobility"'),
+        ("sample_rate = 250.0", "sample_rate = 250  # Hz"),
+        ("channels = 1\n", ""),
+        ("cutoff = [40.0]", "cutoff = [40]"),
+        ("order = 4", 'btype = "lowpass"\norder = 4'),
+        ('input = "rms"\n', ""),
+    ],
+)
+def test_the_fingerprint_does_not_change_with_anything_else(before, after):
+    assert BRANCHED.count(before) == 1
+    assert parse(BRANCHED.replace(before, after)).fingerprint == parse(BRANCHED).fingerprint
+
+
+@pytest.mark.parametrize("kind", STAGES)
+def test_the_fingerprint_changes_with_every_parameter_of_every_stage(kind):
+    """Between any two of the parameter sets that the stage is tried with, which differ in each parameter somewhere."""
+    params = CASES[kind].params
+    for field in STAGES[kind].params.__struct_fields__:
+        assert len({repr(own[field]) for own in params}) > 1, "try the stage with another value"
+    prints = set()
+    for own in params:
+        target = ".".join((kind, *STAGES[kind].outputs[:1]))
+        body = re.sub(r"\((.*?),?\)", r"[\1]", "\n".join(f"{name} = {value!r}" for name, value in own.items()))
+        prints.add(parse(f'{HEAD}[[stages]]\ntype = "{kind}"\n{body}\n[features]\nf = "{target}"').fingerprint)
+    assert len(prints) == len(params)
+    assert all(len(one) == 16 for one in prints)

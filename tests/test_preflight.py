@@ -1,0 +1,34 @@
+"""A topic belongs to one group: a worker that would break that refuses to start, and says which."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.preflight import GroupConflictError, check_groups, group_subscriptions
+from app.worker_process import WorkerFailedError
+from tests.system import System
+
+
+async def test_another_group_of_ours_on_the_topic(system: System) -> None:
+    topic = f"{system.settings.topic_prefix}rt-sensors"
+    await system.worker()
+    subscriptions = await group_subscriptions(system.settings)
+    assert topic in subscriptions[system.settings.app_id]
+    with pytest.raises(WorkerFailedError, match=f"group {system.settings.app_id} has a living worker on {topic}"):
+        await system.worker(tiers=("rt",))
+    await system.worker()  # one more of the same group is welcome
+    with pytest.raises(GroupConflictError, match="set another CONTINUUM_APP_ID"):
+        check_groups(system.settings, {"other-rt-sensors"}, subscriptions)
+
+
+async def test_a_group_without_members_is_no_conflict(system: System) -> None:
+    worker = await system.worker()
+    assert await worker.stop() == 0
+    worker = await system.worker(tiers=("rt",))
+    assert await worker.stop() == 0
+
+
+async def test_one_name_one_worker(system: System) -> None:
+    await system.worker(instance="ward-7")
+    with pytest.raises(WorkerFailedError, match=r"CONTINUUM_INSTANCE=ward-7: a worker of this name is running"):
+        await system.worker(instance="ward-7")
