@@ -17,13 +17,16 @@ from app.services import Endpoints, up
 from app.settings import PREFIX, Settings, load_settings
 from tests.system import System
 
-# Reads folders until its input ends, which it does however this test run ends, then stops what runs in them.
+# Reads folders until its input ends, which it does however this test run ends, then ends what runs in them.
 _GUARD = """
-import sys
+import os, signal, sys
 from pathlib import Path
+from app.runtime.instance import living_workers
 from app.services import down
 
 for folder in [Path(line.rstrip("\\n")) for line in sys.stdin]:
+    for worker in living_workers(folder):
+        os.kill(worker.pid, signal.SIGKILL)
     down(folder)
 """
 
@@ -44,7 +47,7 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def stopped_at_end() -> Iterator[Callable[[Path], Path]]:
-    """Give a function that marks a data folder: its services are stopped when the run ends, even if killed."""
+    """Give a function that marks a data folder: what runs in it is ended with the run, even if that is killed."""
     guard = subprocess.Popen([sys.executable, "-c", _GUARD], stdin=subprocess.PIPE, text=True, start_new_session=True)
     assert guard.stdin is not None
 
