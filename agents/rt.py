@@ -9,7 +9,7 @@ from app.faust_app import QUEUED_BATCHES
 from app.runtime.tier import Tier
 from tables.rt import rt_state
 
-tier = Tier(app, "rt", rt_state, pipeline="ecg")
+tier = Tier(app, "rt", rt_state)
 topic = app.topic(tier.topic, key_type=bytes, value_type=bytes, value_serializer="raw", maxsize=QUEUED_BATCHES)
 
 

@@ -13,22 +13,27 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 import faust
+from faust.exceptions import ConsumerNotStarted
 from faust.types import TP
 from faust.types.transports import TransportT
 from mode.supervisors import CrashingSupervisor
 
 from app.errors import ContinuumError
 from app.kafka_client import client_options
-from app.pipelines import shipped_pipelines
+from app.pipelines import known_pipelines
 from app.redis_client import redis_client
+from app.runtime.definitions import Definitions
 from app.runtime.heartbeat import Heartbeat
 from app.runtime.outbox import Outbox
+from app.runtime.watchdog import Watchdog
 from app.settings import Settings, SettingsError, load_settings
 from app.transport.transport import Transport
 from app.web.server import Web
 from app.web.status import worker_status
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from app.runtime.tier import Tier
     from app.transport.consumer import Consumer
 
@@ -58,22 +63,36 @@ class ContinuumApp(faust.App):
     def __init__(self, settings: Settings) -> None:
         agent_modules(settings)  # refuses tiers without an agent
         self.settings = settings
-        self.pipelines = shipped_pipelines()
+        self.pipelines = known_pipelines(settings.pipelines)
         self.redis = redis_client(settings)
         self.outbox = Outbox(self)
         self.heartbeat = Heartbeat(self.redis, settings.topic_prefix, partial(worker_status, self))
+        self.definitions = Definitions(
+            self.redis, settings.topic_prefix, settings.datadir / "definitions", self.pipelines.values()
+        )
         #: The tiers whose agents run here, by name; each registers itself.
         self.tiers: dict[str, Tier] = {}
         self.started_at = time.time()
         #: Where the web pages are served; bound by the worker.
         self.web_socket: socket.socket
         self.web_url = ""
+        #: Called where a stop cannot be finished; the worker ends the process.
+        self.on_given_up: Callable[[], None]
         super().__init__(settings.group_id, **faust_settings(settings))
 
     @property
     def batches(self) -> Consumer:
         """The worker's consumer, as what it is."""
         return cast("Consumer", self.consumer)
+
+    def inputs(self) -> set[TP]:
+        """Give the partitions of its tiers' topics that this worker has; may be asked from any thread."""
+        topics = {tier.topic for tier in self.tiers.values()}
+        try:
+            # The property would make a consumer where there is none yet.
+            return set() if self._consumer is None else {tp for tp in self._consumer.assignment() if tp.topic in topics}
+        except ConsumerNotStarted:  # its thread is still coming up
+            return set()
 
     def _new_transport(self) -> TransportT:
         return Transport(self.conf.broker_consumer, self)
@@ -93,28 +112,35 @@ class ContinuumApp(faust.App):
             import_module(module)
 
     async def on_start(self) -> None:
-        """Start the tiers' own services and the heartbeat with the application."""
+        """Start the tiers' own services, the heartbeat and the watchdog with the application."""
         await super().on_start()
-        for service in (*self.tiers.values(), self.heartbeat):
+        for service in (self.definitions, *self.tiers.values(), self.heartbeat, Watchdog(self)):
             await self.add_runtime_dependency(service)
 
-    async def settle(self, seconds: float) -> None:
-        """Stop the flow, finish what is in hand, checkpoint, and commit; what is not done in time is given up.
-
-        What is given up has not been acked, so it will be read again.
-        """
+    def halt(self) -> None:
+        """Stop the flow: nothing more is fetched, and of what has been, nothing more is accepted."""
         consumer = self.batches
         consumer.stop_flow()
         self.flow_control.suspend()
         consumer.pause_partitions(consumer.assignment())
         self.flow_control.clear()
         consumer.refuse()
+
+    async def settle(self, seconds: float) -> bool:
+        """Stop the flow, finish what is in hand, checkpoint, and commit; what is not done in time is given up.
+
+        What is given up has not been acked, so it will be read again. Says whether all was done.
+        """
+        consumer = self.batches
+        self.halt()
         try:
             async with asyncio.timeout(seconds):
                 await asyncio.gather(*(tier.settle() for tier in self.tiers.values()))
                 await consumer.commit()
         except TimeoutError:
             logger.warning("could not checkpoint within %.1f s: what is left will be read again", seconds)
+            return False
+        return True
 
     def release(self, revoked: set[TP]) -> None:
         """Forget the state of partitions that this worker gives up."""
@@ -126,12 +152,16 @@ class ContinuumApp(faust.App):
 
         After a crash nothing is settled: the state in memory may be that of half a batch.
         """
+        settled = True
         if self._consumer is not None and self.batches.started and not self.crashed:
             budget = self.settings.shutdown_seconds * SETTLE_SHARE
             deadline = asyncio.get_running_loop().time() + budget
-            await self.settle(budget)
+            settled = await self.settle(budget)
             await asyncio.gather(*(tier.mirror.flush(deadline) for tier in self.tiers.values()))
         await super()._stop_consumer()
+        if not settled:
+            # Tables are closed, and all else that Faust would do is to wait for the brokers, without end.
+            self.on_given_up()
 
     async def on_stop(self) -> None:
         """Stop consuming, then everything else."""
@@ -165,7 +195,7 @@ def faust_settings(settings: Settings) -> dict[str, Any]:
         "stream_wait_empty": True,
         "store": "rocksdb://",
         "datadir": settings.datadir / "workers" / (settings.instance or "new"),
-        "table_standby_replicas": 0,
+        "table_standby_replicas": settings.standby_replicas,
         "topic_disable_leader": True,
         "topic_allow_declare": False,
         "topic_partitions": 1,
@@ -191,7 +221,7 @@ def agent_modules(settings: Settings) -> list[str]:
     """
     modules = [f"agents.{tier}" for tier in settings.tiers if find_spec(f"agents.{tier}")]
     if not modules:
-        raise SettingsError(f"CONTINUUM_TIERS={','.join(settings.tiers)}: this release has an agent for rt only")
+        raise SettingsError(f"CONTINUUM_TIERS={','.join(settings.tiers)}: this release has agents for rt and nrt only")
     return modules
 
 

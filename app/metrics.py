@@ -7,18 +7,26 @@ from prometheus_client import Counter, Gauge, Histogram
 BLOCKS = Counter("continuum_blocks", "Sensor blocks decoded", ["tier"])
 SAMPLES = Counter("continuum_samples", "Samples in them", ["tier"])
 FEATURES = Counter("continuum_features", "Feature records sent", ["tier"])
-REPLAYED = Counter("continuum_replayed_blocks", "Blocks skipped: the restored state had counted them", ["tier"])
-LATE = Counter("continuum_late_blocks", "Blocks dropped: duplicates, or later than their successor", ["tier"])
-GAPS = Counter("continuum_gaps", "Blocks with samples missing before them", ["tier"])
+EVENTS = Counter("continuum_block_events", "Blocks out of the ordinary: dropped, after a gap, ...", ["tier", "event"])
 DEAD_LETTERS = Counter("continuum_dead_letters", "Inputs that could not be processed", ["tier", "reason"])
 BATCH_SECONDS = Histogram("continuum_batch_seconds", "Computation on one partition batch", ["tier"])
 SENSORS = Gauge("continuum_sensors", "Sensors in memory", ["tier"])
+HELD = Gauge("continuum_held_sensors", "Sensors whose blocks wait for another tier to give up their state", ["tier"])
+EVICTED = Counter("continuum_evicted_sensors", "Sensors that left memory after a time without blocks", ["tier"])
+HANDOFFS = Counter("continuum_handoffs", "Sensors that changed their tier, by how", ["tier", "kind"])
+UPGRADED = Counter(
+    "continuum_upgraded_sensors",
+    "Sensors that went over to a changed pipeline: warm or shadow where it had settled, cold where it had not",
+    ["tier", "kind"],
+)
+HANDOFF_SECONDS = Histogram("continuum_handoff_seconds", "How long a sensor's blocks were held", ["tier"])
 
 CHECKPOINTS = Counter("continuum_checkpoints", "Checkpoints of a partition")
 CHECKPOINT_SECONDS = Histogram("continuum_checkpoint_seconds", "From a checkpoint's start to its acks")
 SNAPSHOT_BYTES = Counter("continuum_snapshot_bytes", "Bytes of snapshots written to the table")
 
-MIRROR_UP = Gauge("continuum_mirror_up", "Whether Redis took the last write to the mirror")
-MIRROR_PENDING = Gauge("continuum_mirror_pending", "Snapshots that the mirror does not have yet")
-MIRROR_SAVED = Counter("continuum_mirror_saved", "Snapshots saved in the mirror")
-MIRROR_REFUSED = Counter("continuum_mirror_refused", "Snapshots refused by the mirror: it has a newer one")
+MIRROR_UP = Gauge("continuum_mirror_up", "Whether Redis took the last write to the mirror", ["tier"])
+MIRROR_PENDING = Gauge("continuum_mirror_pending", "Snapshots that the mirror does not have yet", ["tier"])
+MIRROR_SAVED = Counter("continuum_mirror_saved", "Snapshots saved in the mirror", ["tier"])
+MIRROR_REFUSED = Counter("continuum_mirror_refused", "Snapshots refused by the mirror: it has a newer one", ["tier"])
+MIRROR_RESYNCED = Counter("continuum_mirror_resynced", "Snapshots written again after Redis lost some", ["tier"])

@@ -24,3 +24,4 @@ class EcgFeatures(faust.Record, serializer="json", include_metadata=False):
     tier: str
     pipeline: str
     gap: int
+    quality: float

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from app.dsp.engine import Blocks, Engine
+from app.dsp.engine import Engine
 from app.dsp.errors import PipelineError
 from app.dsp.pipeline import Pipeline, parse_pipeline
 from app.dsp.snapshot import Position
+from app.dsp.stream import Blocks
 from app.errors import ContinuumError
-from app.pipelines import shipped_pipelines
+from app.pipelines import known_pipelines
 from app.sources import Recording
 from app.wire.blocks import MAX_SAMPLES, MAX_SENSOR_ID
 from app.wire.decode import LARGEST_SAMPLE, BlockColumns
@@ -32,31 +33,39 @@ class RunError(ContinuumError):
     """A recording cannot be run through a pipeline as asked."""
 
 
-def find_pipeline(name: str) -> Pipeline:
-    """Give the shipped pipeline of a name, or the one in a TOML file.
+def find_pipeline(name: str, folder: Path | None) -> Pipeline:
+    """Give the known pipeline of a name, or the one in a TOML file.
+
+    Parameters
+    ----------
+    name
+        Name or path.
+    folder
+        Of the user's pipelines.
 
     Raises
     ------
     RunError
         There is neither, or the file does not hold a pipeline.
     """
-    shipped = shipped_pipelines()
-    if name in shipped:
-        return shipped[name]
+    known = known_pipelines(folder)
+    if name in known:
+        return known[name]
     try:
         return parse_pipeline(Path(name).read_text(encoding="utf-8"), name)
     except PipelineError as error:
         raise RunError(str(error)) from None
     except (OSError, UnicodeDecodeError) as error:
-        known = ", ".join(sorted(shipped))
-        raise RunError(f"pipeline {name!r} ({error}): expected one of {known}, or the path of a TOML file") from None
+        names = ", ".join(sorted(known))
+        raise RunError(f"pipeline {name!r} ({error}): expected one of {names}, or the path of a TOML file") from None
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
     """A recording as one sensor's stream, in blocks of one length, the last one as short as it comes.
 
-    A block that touches a sample without a valid value is left out: the next one finds a gap, and state begins anew.
+    A block that touches a sample without a valid value is left out, and the next one finds a gap; unless the pipeline
+    repairs such samples.
 
     Attributes
     ----------
@@ -127,16 +136,29 @@ class Run:
             bounds = np.cumsum([0, *(len(piece) for piece in pieces)]).tolist()
             offsets = range(first, first + len(starts))
             features = engine.process(
-                Blocks([sensor] * len(starts), timestamps, starts, offsets, np.concatenate(pieces), bounds),
+                Blocks(
+                    [sensor] * len(starts),
+                    timestamps,
+                    starts,
+                    [None] * len(starts),
+                    offsets,
+                    np.concatenate(pieces),
+                    bounds,
+                ),
                 Position(TIER, 0, offsets.stop),
+                confirmed=True,
             )
             yield encoder.encode(BlockColumns(self.pipeline, [self.sensor] * len(starts), timestamps), features)
 
     @cached_property
     def _valid(self) -> NDArray[np.bool_]:
         """(blocks,) whether every sample of a block can be computed with."""
+        signals = self.recording.signals
         # NaN makes the comparison false.
-        invalid = np.asarray(~(np.abs(self.recording.signals) < LARGEST_SAMPLE).all(axis=0))
+        faulty = ~(np.abs(signals) < LARGEST_SAMPLE)
+        if self.pipeline.non_finite != "reject":
+            faulty &= np.isfinite(signals)
+        invalid = np.asarray(faulty.any(axis=0))
         before = np.concatenate([[0], np.cumsum(invalid)])
         starts = np.arange(0, len(invalid), self.block)
         valid: NDArray[np.bool_] = before[np.minimum(starts + self.block, len(invalid))] == before[starts]

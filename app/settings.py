@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -28,21 +29,35 @@ class SettingsError(ContinuumError):
     """A setting has a bad value or an unknown name."""
 
 
-def _split(value: object) -> object:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+def _tier_names(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    names = tuple(part.strip() for part in value.split(",") if part.strip())
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"expected one or more of {', '.join(TIERS)}, each once, with commas between them")
+    return names
 
 
 def _plain_name(value: str) -> str:
-    # The names become parts of topic names, group ids, client ids and folders.
-    if not all(character.isascii() and (character.isalnum() or character in "._-") for character in value):
-        raise ValueError(f"{value!r} may hold only ASCII letters, digits, '.', '_' and '-'")
+    # The names become parts of topic names, group ids, client ids and folders, of which "." and ".." are others.
+    if value and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
+        raise ValueError(
+            f"{value!r} may hold only ASCII letters, digits, '.', '_' and '-', and begins with a letter or a digit"
+        )
     return value
 
 
 def _redis_scheme(value: SecretStr) -> SecretStr:
-    scheme = value.get_secret_value().partition("://")[0]
-    if scheme not in {"redis", "rediss", "unix"}:
-        raise ValueError(f"scheme {scheme!r}: expected redis://, rediss:// (TLS) or unix://")
+    scheme, separator, rest = value.get_secret_value().partition("://")
+    if scheme not in {"redis", "rediss", "unix", "redis+cluster", "rediss+cluster"}:
+        # Without a separator the text is not a scheme but whatever was typed, a password among it.
+        found = f"scheme {scheme!r}" if separator else "no scheme"
+        raise ValueError(f"{found}: expected redis://, rediss:// (TLS), redis+cluster://, rediss+cluster:// or unix://")
+    if scheme.endswith("+cluster"):
+        for address in rest.rpartition("@")[2].removesuffix("/").split(","):
+            host, _, port = address.rpartition(":")
+            if not host or not port.isdecimal():
+                raise ValueError(f"node {address!r}: expected {scheme}://host:port[,host:port...]")
     return value
 
 
@@ -50,7 +65,7 @@ PlainName = Annotated[str, AfterValidator(_plain_name)]
 
 
 class Settings(BaseSettings):
-    """What the application was told, validated.
+    """What the application was told, validated; a variable that is empty counts as unset.
 
     Raises
     ------
@@ -58,20 +73,29 @@ class Settings(BaseSettings):
         From `load_settings`, naming the variable, its value and what is allowed.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", allow_inf_nan=False
+    )
 
     kafka_bootstrap: str | None = Field(
         None, description="brokers, host:port[,host:port...]; else those of `continuum up`"
     )
     redis_url: Annotated[SecretStr, AfterValidator(_redis_scheme)] | None = Field(
-        None, description="redis://, rediss:// or unix:// address; else that of `continuum up`"
+        None, description="redis://, rediss://, redis[s]+cluster:// or unix:// address; else that of `continuum up`"
     )
     datadir: Path = Field(Path(".continuum"), description="folder of tables, embedded services and logs")
     instance: PlainName | None = Field(
         None, description="static member name of this worker; else kept in the data folder"
     )
-    tiers: Annotated[tuple[TierName, ...], NoDecode, BeforeValidator(_split)] = Field(
-        TIERS, min_length=1, description="tiers whose agents this worker runs"
+    tiers: Annotated[tuple[TierName, ...], NoDecode, BeforeValidator(_tier_names)] = Field(
+        TIERS, description="tiers whose agents this worker runs"
+    )
+    pipelines: Path | None = Field(
+        None, description="folder of TOML files, a pipeline each, beside the shipped ones or in their place"
+    )
+    shadow: bool = Field(
+        False,
+        description="sensors of a changed pipeline run the old one until the new one, beside it, has settled",
     )
     app_id: PlainName = Field("continuum", min_length=1, description="consumer group, and prefix of changelog topics")
     topic_prefix: PlainName = Field("", description="goes before every topic name and Redis key")
@@ -88,11 +112,31 @@ class Settings(BaseSettings):
     checkpoint_messages: int = Field(
         100, ge=1, description="messages of one sensor after which its partition is checkpointed"
     )
+    handoff_wait: float = Field(
+        2.0, gt=0, description="longest wait for another tier to give up a sensor before the gap policy applies, s"
+    )
+    idle_after: float = Field(
+        600.0, gt=0, description="a sensor without a block for this long is released and leaves memory, s"
+    )
     shutdown_seconds: float = Field(
         10.0, gt=0, description="a worker that has not stopped this long after SIGTERM exits with 1"
     )
-    session_timeout: float = Field(10.0, gt=0, description="a silent worker's partitions move on after this long, s")
+    session_timeout: float = Field(6.0, gt=0, description="a silent worker's partitions move on after this long, s")
     rebalance_timeout: float = Field(60.0, gt=0, description="longest time a worker has to hand over its partitions, s")
+    watchdog_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="a worker whose lag grows, with no commit for this long after it was due, exits with 1, s",
+    )
+
+    standby_replicas: int = Field(
+        0,
+        ge=0,
+        description=(
+            "workers that follow each partition's changelog beside its owner: they take over without reading it, and"
+            " every state is sent and stored once more for each; the same for all workers of a group"
+        ),
+    )
 
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="how to speak to the brokers"
@@ -181,7 +225,7 @@ def load_settings(**overrides: Any) -> Settings:
 def _explain(error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"])
+        place = str(problem["loc"][0]) if problem["loc"] else ""
         value = "********" if place in SECRETS else problem["input"]
         shown = f"{PREFIX}{place.upper()}={value}: " if place else ""
         lines.append(shown + problem["msg"].removeprefix("Value error, "))

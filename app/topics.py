@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from app.errors import ContinuumError
@@ -21,11 +22,13 @@ DEAD_LETTER_PARTITIONS = 10
 LEADERS_SECONDS, LEADERS_PAUSE = 30.0, 0.1
 
 #: Tiers that keep state in a table of this release.
-STATEFUL_TIERS: tuple[TierName, ...] = ("rt",)
+STATEFUL_TIERS: tuple[TierName, ...] = ("rt", "nrt")
+
+_POLICY, _COMPACT = "cleanup.policy", "compact"
 
 #: A changelog is read whole when a worker starts without its disk, so old values must go soon.
 CHANGELOG_CONFIG = {
-    "cleanup.policy": "compact",
+    _POLICY: _COMPACT,
     "segment.ms": "600000",
     "segment.bytes": str(64 << 20),
     "min.cleanable.dirty.ratio": "0.2",
@@ -37,7 +40,7 @@ DEAD_LETTER_CONFIG = {"max.message.bytes": str(2 << 20)}
 
 
 class TopicError(ContinuumError):
-    """A topic is missing, or has another partition count than the state tables need."""
+    """A topic is missing, or not as the state tables need it."""
 
 
 @dataclass(frozen=True)
@@ -165,18 +168,36 @@ async def _wait_for_leaders(admin: AIOKafkaAdminClient, topics: list[Topic]) -> 
     )
 
 
+async def largest_message(settings: Settings, topic: str) -> int:
+    """Largest batch of records that a topic takes, as it is compressed, in bytes."""
+    async with admin_client(settings) as admin:
+        (response,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    ((_, _, _, _, entries),) = response.resources
+    return next(int(value) for name, value, *_ in entries if name == "max.message.bytes")
+
+
 async def check_topics(settings: Settings, topics: list[Topic]) -> None:
-    """Refuse to go on where a topic is missing or a fixed partition count differs.
+    """Refuse to go on where a topic is missing or cannot hold what the tables need.
 
     Raises
     ------
     TopicError
-        Naming each topic, its count, the count expected and the remedy.
+        Naming each topic, its partition count, clean-up policy or replicas, what was expected and the remedy.
     """
-    counts = await partition_counts(settings, topics)
-    missing = [topic.name for topic in topics if counts[topic.name] is None]
-    if missing:
-        raise TopicError(f"missing topics: {', '.join(missing)}. Create them first: `continuum topics create`")
+    async with admin_client(settings) as admin:
+        described = await _describe(admin, topics)
+        missing = [name for name, partitions in described.items() if partitions is None]
+        if missing:
+            raise TopicError(f"missing topics: {', '.join(missing)}. Create them first: `continuum topics create`")
+        partitions = {name: found for name, found in described.items() if found is not None}
+        _check_counts(topics, partitions)
+        changelogs = [topic.name for topic in topics if topic.config.get(_POLICY) == _COMPACT]
+        _check_policies(await _policies(admin, changelogs))
+        _check_replicas(settings, {name: partitions[name] for name in changelogs})
+
+
+def _check_counts(topics: list[Topic], partitions: Mapping[str, list[Any]]) -> None:
+    counts = {name: len(found) for name, found in partitions.items()}
     wrong = [topic for topic in topics if topic.fixed and counts[topic.name] != topic.partitions]
     if wrong:
         found = "; ".join(f"{topic.name} has {counts[topic.name]}, expected {topic.partitions}" for topic in wrong)
@@ -185,3 +206,38 @@ async def check_topics(settings: Settings, topics: list[Topic]) -> None:
             " may run on these. Delete the topics and run `continuum topics create`, or set CONTINUUM_TOPIC_PREFIX"
             " to use a set of topics of their own"
         )
+
+
+def _check_policies(policies: Mapping[str, str]) -> None:
+    wrong = {name: policy for name, policy in policies.items() if policy != _COMPACT}
+    if wrong:
+        found = "; ".join(f"{name} has {policy}" for name, policy in wrong.items())
+        raise TopicError(
+            f"changelogs that are not compacted ({_POLICY}): {found}, expected {_COMPACT}. State that lies there"
+            " longer than the retention would be deleted. For each of them:"
+            f" `kafka-configs.sh --alter --topic NAME --add-config {_POLICY}={_COMPACT}`"
+        )
+
+
+def _check_replicas(settings: Settings, changelogs: Mapping[str, list[Any]]) -> None:
+    expected = settings.replication_factor
+    fewest = {name: min(len(partition["replicas"]) for partition in found) for name, found in changelogs.items()}
+    wrong = {name: count for name, count in fewest.items() if expected is not None and count < expected}
+    if wrong:
+        found = "; ".join(f"{name} has {count}" for name, count in wrong.items())
+        raise TopicError(
+            f"changelogs with too few replicas: {found}, expected CONTINUUM_REPLICATION_FACTOR={expected}. Add"
+            " replicas with kafka-reassign-partitions.sh, or set the variable to what the topics have"
+        )
+
+
+async def _policies(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, str]:
+    """Clean-up policies of topics."""
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name, {_POLICY: ""}) for name in names]
+    policies = {}
+    for response in await admin.describe_configs(resources):
+        for code, message, _, name, entries in response.resources:
+            if code:
+                raise TopicError(f"the settings of {name} cannot be read ({message or for_code(code).__name__})")
+            policies[name] = next(value for key, value, *_ in entries if key == _POLICY)
+    return policies

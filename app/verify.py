@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from app.offline import FEATURES, ecg_features
+from app.offline import DEFAULT_POLICIES, FEATURES, Policies, ecg_features, stretches
 
 TOLERANCE = 1e-9
 """Relative; the records carry doubles exactly."""
@@ -31,6 +32,9 @@ class Sent(NamedTuple):
 class _Expected(NamedTuple):
     values: list[float | None]
     gap: int
+    quality: float
+    labels: dict[str, Any]
+    """Fields that must be exactly these."""
 
 
 @dataclass
@@ -73,10 +77,23 @@ class FeatureVerifier:
     ----------
     branched
         The pipeline is `ecg-branched`.
+    policies
+        What the pipeline makes of samples that are missing.
+    tier, pipeline
+        What the records must name; None where any will do.
     """
 
-    def __init__(self, *, branched: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        branched: bool = False,
+        policies: Policies = DEFAULT_POLICIES,
+        tier: str | None = None,
+        pipeline: str | None = None,
+    ) -> None:
+        self._labels = {"tier": tier, "pipeline": pipeline}
         self._branched = branched
+        self._policies = policies
         self._expected: dict[tuple[str, int], _Expected] = {}
         self._sensors: set[str] = set()
         self._seen: dict[tuple[str, int], bytes] = {}
@@ -84,7 +101,13 @@ class FeatureVerifier:
         self._decoder = msgspec.json.Decoder(dict[str, Any])
         self._verdict = Verdict(0)
 
-    def expect(self, sensor_id: str, signal: NDArray[np.float64], blocks: Sequence[Sent]) -> None:
+    def expect(
+        self,
+        sensor_id: str,
+        signal: NDArray[np.float64],
+        blocks: Sequence[Sent],
+        timestamps: Sequence[int] | None = None,
+    ) -> None:
         """Expect the features of a sensor.
 
         Parameters
@@ -94,24 +117,21 @@ class FeatureVerifier:
         signal
             (samples,) from the stream's beginning; what no block covers was not sent.
         blocks
-            The blocks sent, in order. Samples missing between two blocks are a gap, after which state begins anew.
+            The blocks sent, in order. Samples missing between two blocks are a gap.
+        timestamps
+            (blocks,) theirs; None where any will do.
         """
         self._sensors.add(sensor_id)
-        first = 0
-        for index in range(1, len(blocks) + 1):
-            previous = blocks[index - 1]
-            if index < len(blocks) and blocks[index].start == previous.start + previous.length:
-                continue
-            stretch = blocks[first:index]
-            begin, end = stretch[0].start, previous.start + previous.length
-            ends = [block.start + block.length - begin for block in stretch]
-            values = ecg_features(signal[begin:end], ends, branched=self._branched)
-            before = blocks[first - 1] if first else None
-            gap = 0 if before is None else begin - before.start - before.length
-            for block, row in zip(stretch, values.tolist(), strict=True):
+        unnamed = zip(blocks, repeat(None) if timestamps is None else timestamps, strict=False)
+        starts, lengths = [block.start for block in blocks], [block.length for block in blocks]
+        for stretch in stretches(signal, starts, lengths, self._policies):
+            values = ecg_features(stretch.signal, stretch.ends, branched=self._branched)
+            for row, gap, quality in zip(values.tolist(), stretch.gaps, stretch.quality, strict=True):
                 shown = [None if math.isnan(value) else value for value in row]
-                self._expected[sensor_id, block.start] = _Expected(shown, gap if block is stretch[0] else 0)
-            first = index
+                block, timestamp = next(unnamed)
+                labels = {**self._labels, "timestamp": timestamp}
+                given = {name: value for name, value in labels.items() if value is not None}
+                self._expected[sensor_id, block.start] = _Expected(shown, gap, quality, given)
         self._verdict.expected = len(self._expected)
 
     def add(self, record: bytes) -> dict[str, Any] | None:
@@ -142,8 +162,13 @@ class FeatureVerifier:
         if expected is None:
             verdict.unexpected += 1
             self._note(f"{sensor_id} at {seq}: no such block was sent")
-        elif fields["gap"] == expected.gap and all(
-            _equal(fields[feature], value) for feature, value in zip(FEATURES, expected.values, strict=True)
+        elif (
+            fields["gap"] == expected.gap
+            and all(fields[name] == value for name, value in expected.labels.items())
+            and all(
+                _equal(fields[name], value)
+                for name, value in zip((*FEATURES, "quality"), (*expected.values, expected.quality), strict=True)
+            )
         ):
             verdict.verified += 1
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from functools import partial
 from typing import Any, NoReturn, cast
 
 import faust
@@ -16,7 +17,7 @@ from app.preflight import check_before_start
 from app.runtime.instance import claim_instance
 from app.web.address import bind
 
-OVERDUE_EXIT = 1
+UNFINISHED_EXIT = 1
 
 
 class Worker(faust.Worker):
@@ -34,6 +35,7 @@ class Worker(faust.Worker):
         app.conf.datadir = self.instance.folder
         app.conf.consumer_group_instance_id = self.instance.name
         app.conf.web_port = app.web_socket.getsockname()[1]
+        app.on_given_up = partial(_end_unfinished, "the brokers did not answer in time")
         app.web_url = f"http://{settings.web_host}:{app.conf.web_port}"
         self.instance.announce(app.web_url)
         # Faust's assignor knows members by this address. Kafka hands a static member that comes back its old
@@ -51,20 +53,24 @@ class Worker(faust.Worker):
             _refuse(error)
         super().execute_from_commandline()
 
+    async def on_startup_finished(self) -> None:
+        """Say that the worker is ready, and where to see it."""
+        await super().on_startup_finished()
+        self.log.info("web pages at %s/", self.app.web_url)
+
     def _schedule_shutdown(self, signal: Any) -> None:
         # Faust waits for its services without end. What a deadline cuts off has not been committed.
-        overdue = threading.Timer(self.app.settings.shutdown_seconds, self._end_overdue)
+        seconds = self.app.settings.shutdown_seconds
+        overdue = threading.Timer(seconds, _end_unfinished, [f"not stopped {seconds} s after the signal"])
         overdue.daemon = True
         overdue.start()
         super()._schedule_shutdown(signal)
 
-    def _end_overdue(self) -> None:
-        sys.stderr.write(
-            f"continuum: not stopped {self.app.settings.shutdown_seconds} s after the signal; exiting with"
-            f" {OVERDUE_EXIT}. What was not committed will be read again\n"
-        )
-        sys.stderr.flush()
-        os._exit(OVERDUE_EXIT)
+
+def _end_unfinished(why: str) -> NoReturn:
+    sys.stderr.write(f"continuum: {why}; exiting with {UNFINISHED_EXIT}. What was not committed will be read again\n")
+    sys.stderr.flush()
+    os._exit(UNFINISHED_EXIT)
 
 
 def _refuse(error: ContinuumError) -> NoReturn:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import aiohttp
 import msgspec
@@ -20,6 +21,9 @@ from app.web.status import WorkerStatus
 
 LOG_LINES = 30
 """Lines of its log that a worker's failure quotes."""
+
+_FATAL = re.compile(r"^error: |Crashed reason=|^continuum: ")
+_FAULT = re.compile(r"\[(ERROR|CRITICAL)\]|^Traceback ")
 
 
 class WorkerFailedError(ContinuumError):
@@ -39,15 +43,19 @@ class WorkerProcess:
         File that its output is appended to.
     """
 
+    application: ClassVar[str] = "app"
+    """What Faust runs."""
+
     def __init__(self, settings: Settings, log: Path) -> None:
         self.url: str | None = None
         """Of its web pages, once they are served."""
         self.log = log
+        self._log_start = log.stat().st_size if log.exists() else 0
         self._datadir = settings.datadir
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "faust", "-A", "app", "worker", "-l", "info"],
+            self.process = subprocess.Popen(  # noqa: S603 - our own words
+                [sys.executable, "-m", "faust", "-A", self.application, "worker", "-l", "info"],
                 env={**inherited, **as_environment(settings)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -73,7 +81,7 @@ class WorkerProcess:
 
     async def _answers_ready(self, session: aiohttp.ClientSession) -> bool:
         if self.process.poll() is not None:
-            raise self.failed(f"exited with {self.process.returncode}")
+            raise self.failed(await self.ended())
         self.url = next((own.url for own in living_workers(self._datadir) if own.pid == self.process.pid), None)
         if self.url is None:
             return False
@@ -82,6 +90,12 @@ class WorkerProcess:
                 return response.status == 200
         except aiohttp.ClientError:
             return False
+
+    async def ended(self) -> str:
+        """Wait until it has ended, and give how, in words."""
+        while (code := self.process.poll()) is None:  # noqa: ASYNC110 - it is another process that ends
+            await asyncio.sleep(0.1)
+        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
 
     async def status(self) -> WorkerStatus:
         """Ask for its figures."""
@@ -119,9 +133,17 @@ class WorkerProcess:
         self.process.wait()
 
     def failed(self, what: str) -> WorkerFailedError:
-        """Make the error that says what went wrong, with the end of the log."""
-        lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES:]
-        return WorkerFailedError("\n".join([f"worker {what}; the end of {self.log}:", *lines]))
+        """Make the error that says what went wrong, with what its log has to say of it."""
+        with self.log.open("rb") as file:
+            file.seek(self._log_start)
+            lines = file.read().decode(errors="replace").splitlines()
+        # Faust's start and its rebalances draw tables, and its end says much after what it was that went wrong.
+        lines = [line for line in lines if not line.startswith(("+", "|"))]
+        fatal = [number for number, line in enumerate(lines) if _FATAL.search(line)]
+        faults = [number for number, line in enumerate(lines) if _FAULT.search(line)]
+        first = fatal[0] if fatal else faults[-1] if faults else max(0, len(lines) - LOG_LINES)
+        told = lines[first : first + LOG_LINES]
+        return WorkerFailedError("\n".join([f"worker {what}; of its log, {self.log}:", *told]))
 
     def __enter__(self) -> Self:
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -13,7 +14,8 @@ from typing import Any
 import hypothesis
 import pytest
 
-from app.services import Endpoints, up
+from app.chaos.redis_cluster import RedisCluster
+from app.services import Endpoints, down, up
 from app.settings import PREFIX, Settings, load_settings
 from tests.system import System
 
@@ -23,14 +25,20 @@ import os, signal, sys
 from pathlib import Path
 from app.runtime.instance import living_workers
 from app.services import down
+from app.services.daemon import Daemon
 
 for folder in [Path(line.rstrip("\\n")) for line in sys.stdin]:
     for worker in living_workers(folder):
         os.kill(worker.pid, signal.SIGKILL)
     down(folder)
+    for pid in folder.glob("*/pid"):
+        Daemon(pid.parent).kill()
 """
 
 _numbers = itertools.count(1)
+
+# Whoever starts us in the background lets us ignore Ctrl-C, and so would all processes that tests send it to.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run, however long each takes.
 hypothesis.settings.register_profile("continuum", derandomize=True, deadline=None, max_examples=80)
@@ -70,6 +78,32 @@ def services_datadir(tmp_path_factory: pytest.TempPathFactory, stopped_at_end: C
 def services(services_datadir: Path) -> Endpoints:
     """Kafka and Redis, started once a run."""
     return up(services_datadir)
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory, stopped_at_end: Callable[[Path], Path]) -> RedisCluster:
+    """A Redis Cluster, started once a run; whoever kills a node restarts it and waits until all is whole."""
+    cluster = RedisCluster(stopped_at_end(tmp_path_factory.mktemp("redis-cluster")))
+    cluster.start()
+    return cluster
+
+
+@pytest.fixture
+def own_services(tmp_path: Path, stopped_at_end: Callable[[Path], Path]) -> Iterator[Path]:
+    """Give the data folder of a Kafka and a Redis of this test's own, which it may treat badly."""
+    datadir = stopped_at_end(tmp_path / "own-services")
+    up(datadir)
+    yield datadir
+    down(datadir)
+
+
+@pytest.fixture
+async def own_system(own_services: Path) -> AsyncIterator[System]:
+    """As `system`, on services of this test's own, in whose data folder the workers are too."""
+    under_test = System(load_settings(datadir=own_services, checkpoint_seconds=1.0))
+    await under_test.create()
+    yield under_test
+    under_test.close()
 
 
 @pytest.fixture

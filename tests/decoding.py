@@ -36,7 +36,7 @@ def rows(of: BlockColumns) -> list[tuple[Any, ...]]:
     assert of.values.dtype == np.float64
     ends = zip(of.bounds, of.bounds[1:], strict=False)
     values = [of.values[start:end].tobytes() for start, end in ends]
-    return list(zip(of.sensor_ids, of.timestamps, of.seqs, values, strict=True))
+    return list(zip(of.sensor_ids, of.timestamps, of.seqs, of.streams, values, strict=True))
 
 
 def good(n: int) -> Message:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from app.dsp.engine import Blocks, Engine, Features
+from app.dsp.engine import Engine, Features
 from app.dsp.pipeline import Pipeline, parse_pipeline
 from app.dsp.snapshot import Position
+from app.dsp.stream import Blocks
 
 TOPIC = "rt-sensors"
 
@@ -56,6 +57,7 @@ class Block:
     timestamp: int = 0
     offset: int | None = None
     """Of its message; else one more than the block's before."""
+    stream: str | None = None
 
 
 class Partition:
@@ -66,7 +68,7 @@ class Partition:
         self.number = number
         self.end = 0
 
-    def feed(self, *batch: Block) -> Features:
+    def feed(self, *batch: Block, confirmed: bool = True) -> Features:
         """Consume a batch; sensors that are not known are admitted."""
         unknown = dict.fromkeys(block.sensor for block in batch if block.sensor not in self.engine.sensors)
         self.engine.admit(list(unknown))
@@ -79,11 +81,13 @@ class Partition:
                 [self.engine.sensors[block.sensor] for block in batch],
                 [block.timestamp for block in batch],
                 [block.seq for block in batch],
+                [block.stream for block in batch],
                 offsets,
                 np.concatenate([block.samples for block in batch]),
                 np.cumsum([0, *(len(block.samples) for block in batch)]).tolist(),
             ),
             Position(TOPIC, self.number, self.end),
+            confirmed=confirmed,
         )
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from app.kafka_client import client_options, started
 from app.pipelines import shipped_pipelines
 from app.settings import Settings
-from app.topics import create_topics, dead_letter_topic, features_topic, needed_topics, sensor_topic
+from app.topics import SENSOR_PARTITIONS, create_topics, dead_letter_topic, features_topic, needed_topics, sensor_topic
 from app.verify import FeatureVerifier, Sent, Verdict
 from app.worker_process import WorkerProcess
 
@@ -92,18 +92,19 @@ class System:
                     break
         return verifier.verdict
 
-    async def lag(self, tier: str = "rt") -> int:
-        """Messages on the sensor topic that the group has not committed."""
+    async def lag(self, tier: str = "rt", *, apart: bool = False) -> int:
+        """Messages on the sensor topic that its group, the tier's own if it runs apart, has not committed."""
         topic = sensor_topic(self.settings, tier)
+        group = self.settings.model_copy(update={"tiers": (tier,)}).group_id if apart else self.settings.group_id
         admin = AIOKafkaAdminClient(**client_options(self.settings))
         await admin.start()
         try:
-            committed = await admin.list_consumer_group_offsets(self.settings.group_id)
+            committed = await admin.list_consumer_group_offsets(group)
         finally:
             await admin.close()
         consumer = AIOKafkaConsumer(**client_options(self.settings))
         async with started(consumer, self.settings):
-            partitions = [TopicPartition(topic, number) for number in range(50)]
+            partitions = [TopicPartition(topic, number) for number in range(SENSOR_PARTITIONS[tier])]
             ends = await consumer.end_offsets(partitions)
         return sum(ends[tp] - (committed[tp].offset if tp in committed else 0) for tp in partitions)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+import pytest
+
 from app.sources import builtin_ecg
+from app.topics import features_topic, sensor_topic
 from app.verify import FeatureVerifier
 from app.wire.blocks import encode_json, encode_msgpack, packed
 from tests.bad_messages import BAD_MESSAGES
@@ -61,5 +64,23 @@ async def test_bad_messages_among_good_ones(system: System) -> None:
 
     status = await worker.status()
     assert status.tiers["rt"].dead_letters == dict(Counter(str(reason) for reason, _, _ in bad))
+    assert await worker.stop() == 0
+    assert await system.lag() == 0
+
+
+@pytest.mark.parametrize("incompressible", [False, True], ids=["bomb", "noise"])
+async def test_a_message_larger_than_a_topic_takes_becomes_a_dead_letter(system: System, incompressible: bool) -> None:
+    """Brokers limit what is sent; a compressed message may be many times larger once it is read."""
+    bad = b"{" + (random.Random(4).randbytes(1_040_000) if incompressible else b" " * 5_000_000)
+    worker = await system.worker()
+    async with system.producer(compression_type="gzip", max_request_size=6_000_000) as producer:
+        topic = sensor_topic(system.settings, "rt")
+        await producer.send_and_wait(topic, bad, key=b"bomb")
+        good = encode_json("good", builtin_ecg().channel(0)[:256], 1_700_000_000_000, seq=0)
+        await producer.send_and_wait(topic, good, key=b"good")
+    (letter,) = await system.dead_letters(1)
+    assert (letter.key, letter.value) == (b"bomb", bad)
+    assert dict(letter.headers)["reason"] == b"malformed"
+    await system.read(features_topic(system.settings, "ecg"), 1)
     assert await worker.stop() == 0
     assert await system.lag() == 0

@@ -14,6 +14,8 @@ from app.redis_client import redis_client
 from app.replay import Plan, plan_replay
 from app.sources import builtin_ecg
 from app.topics import changelog_topic
+from app.verify import FeatureVerifier, Sent
+from app.wire.blocks import encode_json
 from tests.replaying import replay, verifier_of
 from tests.system import System
 
@@ -114,3 +116,24 @@ async def test_redis_down_holds_nothing_up(system: System) -> None:
     assert await system.lag() == 0
     status_log = system.workers[0].log.read_text()
     assert "mirror: Redis does not answer" in status_log
+
+
+async def test_blocks_after_a_gap_in_one_batch_are_all_counted(system: System) -> None:
+    """A gap is asked about before it is believed, with the first block after it; the others follow."""
+    signal = builtin_ecg().channel(0)
+    blocks = [Sent(number * 256, 256) for number in (0, 1, 2, 5, 6, 7, 9, 10, 11, 12)]
+    verifier = FeatureVerifier(pipeline="ecg")
+    messages = []
+    for sensor in range(20):
+        id_ = f"gap-{sensor}"
+        verifier.expect(id_, signal[sensor * 100 :], blocks)
+        for start, length in blocks:
+            samples = signal[sensor * 100 + start :][:length]
+            messages.append((id_.encode(), encode_json(id_, samples, 1_700_000_000_000 + start * 4, seq=start)))
+    await system.send(messages)
+    worker = await system.worker()
+    verdict = await system.verify(verifier, seconds=30)
+    assert verdict.passed, verdict
+    assert (await worker.status()).tiers["rt"].events["replayed"] == 0
+    assert await worker.stop() == 0
+    assert await system.lag() == 0

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
+import msgspec
+import numpy as np
 import pytest
+from pydantic import SecretStr
 
 from app.cli import demo as command
-from app.demo.session import expectations, plan_demo
+from app.demo import session
+from app.demo.session import Progress, expectations, plan_demo, replay_and_verify
+from app.pipelines import shipped_pipelines
 from app.replay import Plan
+from app.run import Run
 from app.runtime.instance import living_workers
-from app.services import Endpoints, running
+from app.services import down, running, start, temporary_services
+from app.services.lifecycle import addresses_of
+from app.settings import Settings, as_environment, load_settings
+from app.sources import Recording
+from app.topics import features_topic
 from app.verify import FeatureVerifier
+from tests.system import System
 
 CONTINUUM = [sys.executable, "-m", "app"]
 
@@ -24,6 +42,36 @@ def run(datadir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*CONTINUUM, *arguments], env=environment, capture_output=True, text=True, timeout=200, check=False
     )
+
+
+@contextmanager
+def started(*arguments: str, datadir: Path, output: IO[str]) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        [*CONTINUUM, *arguments],
+        env={**os.environ, "CONTINUUM_DATADIR": str(datadir)},
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for(holds: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    while not holds():
+        assert process.poll() is None
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def shared_services(settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Let commands use the shared Kafka and Redis, with topics of their own; gives their data folder."""
+    for name, value in as_environment(settings()).items():
+        monkeypatch.setenv(name, value)
+    return tmp_path
 
 
 def test_demo_verifies_every_feature_and_leaves_nothing_running(tmp_path: Path, stopped_at_end: object) -> None:
@@ -49,17 +97,83 @@ def test_demo_verifies_every_feature_and_leaves_nothing_running(tmp_path: Path, 
     assert not living_workers(datadir)
 
 
-def test_demo_fails_on_a_feature_that_differs(
-    services: Endpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        (signal.SIGINT, "starting Kafka"),
+        (signal.SIGTERM, "starting Redis"),
+        (signal.SIGTERM, "blocks in"),
+        (signal.SIGHUP, "worker ready"),
+    ],
+)
+def test_told_to_stop_it_leaves_nothing_running(
+    tmp_path: Path, stopped_at_end: Callable[[Path], Path], number: signal.Signals, moment: str
 ) -> None:
-    monkeypatch.setenv("CONTINUUM_KAFKA_BOOTSTRAP", services.kafka_bootstrap)
-    monkeypatch.setenv("CONTINUUM_REDIS_URL", services.redis_url)
-    monkeypatch.setenv("CONTINUUM_DATADIR", str(tmp_path))
-    monkeypatch.setenv("CONTINUUM_TOPIC_PREFIX", "demo-fails-")
-    monkeypatch.setenv("CONTINUUM_APP_ID", "demo-fails")
+    datadir, log = stopped_at_end(tmp_path / "data"), tmp_path / "log"
+    with log.open("w") as output, started("demo", "--speed", "2", datadir=datadir, output=output) as demo:
+        wait_for(lambda: moment in log.read_text(), demo)
+        demo.send_signal(number)
+        time.sleep(0.3)
+        demo.send_signal(number)  # as `make` does, and who is impatient
+        assert demo.wait(60) == 128 + number, log.read_text()
+    assert f"interrupted by {number.name}" in log.read_text()
+    assert "stopped Redis" in log.read_text()
+    assert addresses_of(datadir) == {}
+    assert not living_workers(datadir)
 
-    def other_signal(plan: Plan) -> FeatureVerifier:
-        verifier = expectations(plan)
+
+@pytest.mark.slow
+def test_bench_told_to_stop_leaves_nothing_running(tmp_path: Path, stopped_at_end: Callable[[Path], Path]) -> None:
+    datadir, log = stopped_at_end(tmp_path / "data"), tmp_path / "log"
+    with log.open("w") as output, started("bench", "throughput", datadir=datadir, output=output) as bench:
+        wait_for(lambda: bool(list((datadir / "bench").glob("*/workers/1/url"))), bench)
+        bench.send_signal(signal.SIGTERM)
+        assert bench.wait(60) == 128 + signal.SIGTERM, log.read_text()
+    assert addresses_of(datadir) == {}
+    assert not [worker for own in (datadir / "bench").iterdir() for worker in living_workers(own)]
+
+
+def test_a_service_that_cannot_start_leaves_nothing_running(tmp_path: Path) -> None:
+    datadir = tmp_path / "data"
+    (datadir / "kafka").mkdir(parents=True)
+    (datadir / "kafka" / "server.properties").mkdir()  # where Kafka's configuration is to be written
+    done = run(datadir, "demo")
+    assert done.returncode != 0
+    assert "Redis is ready" in done.stderr
+    assert "stopped Redis" in done.stderr
+    assert addresses_of(datadir) == {}
+
+
+def test_what_ran_before_runs_on(tmp_path: Path, stopped_at_end: Callable[[Path], Path]) -> None:
+    datadir = stopped_at_end(tmp_path / "data")
+    before = start(datadir, ["redis_url"])
+    with temporary_services(datadir, progress=print):
+        assert set(addresses_of(datadir)) == {"redis_url", "kafka_bootstrap"}
+    assert addresses_of(datadir) == before
+    assert load_settings(datadir=datadir).redis_url == SecretStr(before["redis_url"]), "and is still found"
+    assert down(datadir) == ["Redis"]
+
+
+def test_a_worker_that_dies_is_told_at_once(shared_services: Path) -> None:
+    log = shared_services / "log"
+    arguments = ("demo", "--seconds", "3600", "--speed", "1", "--sensors", "5")
+    with log.open("w") as output, started(*arguments, datadir=shared_services, output=output) as demo:
+        wait_for(lambda: "blocks in" in log.read_text(), demo)
+        (worker,) = living_workers(shared_services)
+        os.kill(worker.pid, signal.SIGKILL)
+        assert demo.wait(60) == 1  # an hour of blocks is left to send
+    text = log.read_text()
+    assert "error: worker was ended by SIGKILL while blocks were sent; of its log, " in text
+    assert f"[{worker.pid}] [INFO]" in text
+    assert "+--" not in text, "Faust's tables tell nothing here"
+
+
+def test_demo_fails_on_a_feature_that_differs(
+    shared_services: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def other_signal(plan: Plan, begin: float) -> FeatureVerifier:
+        verifier = expectations(plan, begin)
         name, expected = next(iter(verifier._expected.items()))
         values = [value if value is None else value * (1 + 3e-9) for value in expected.values]
         verifier._expected[name] = expected._replace(values=values)
@@ -72,7 +186,38 @@ def test_demo_fails_on_a_feature_that_differs(
     printed = capsys.readouterr().out
     assert "features verified 94/95" in printed
     assert "wrong: 1" in printed
-    assert not living_workers(tmp_path)
+    assert not living_workers(shared_services)
+
+
+@pytest.mark.parametrize("extra", ["repeated", "unexpected"])
+async def test_demo_counts_what_comes_after_the_last_record(
+    system: System, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a worker: the records are sent here, as soon as all blocks are."""
+    monkeypatch.setattr(session, "EXTRA_SECONDS", 5.0)  # as the machine may be busy
+    settings, plan = system.settings, plan_demo(1, 10)
+    begin = 1_700_000_000_000.0
+    pipeline, (sensor,) = shipped_pipelines()["ecg"], plan.sensors
+    recording = Recording("rec", 250.0, ("ECG",), plan.signal(0)[np.newaxis], datetime.fromtimestamp(begin / 1000, UTC))
+    made = [record for part in Run(pipeline, recording, plan.block, sensor).records() for record in part]
+    records = [msgspec.json.encode({**msgspec.json.decode(record), "tier": "rt"}) for record in made]
+    last = msgspec.json.decode(records[-1])
+    after = records[-1] if extra == "repeated" else msgspec.json.encode({**last, "seq": last["seq"] + plan.block})
+    verifier, progress = expectations(plan, begin), Progress(plan.total_blocks)
+    async with system.producer() as producer:
+        verifying = asyncio.create_task(replay_and_verify(settings, plan, begin, verifier, 50.0, progress))
+        while progress.sent.blocks < plan.total_blocks:
+            assert not verifying.done()
+            await asyncio.sleep(0.01)
+        for record in records:
+            await producer.send_and_wait(features_topic(settings, "ecg"), record, key=sensor.encode())
+        while progress.finished is None:  # noqa: ASYNC110 - a field, not an event
+            await asyncio.sleep(0.01)
+        await producer.send_and_wait(features_topic(settings, "ecg"), after, key=sensor.encode())
+        await verifying
+    verdict = verifier.verdict
+    assert verdict.verified == verdict.expected == plan.total_blocks, verdict
+    assert getattr(verdict, extra) == 1
 
 
 def test_each_demo_has_sensors_of_its_own() -> None:

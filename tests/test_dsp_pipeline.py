@@ -13,6 +13,7 @@ from app.dsp.errors import PipelineError
 from app.dsp.pipeline import Pipeline, parse_pipeline
 from app.dsp.stages import STAGES
 from app.pipelines import shipped_pipelines
+from app.sources import builtin_ecg
 from tests.feeding import TWO_CHANNELS, Block, Partition
 from tests.stage_cases import CASES
 
@@ -47,6 +48,12 @@ REFUSED = {
     f'name = "p"\nsample_rate = inf\n{RMS}{FEATURES}': "sample_rate = inf: expected Hz above 0",
     f"{HEAD}channels = 0\n{RMS}{FEATURES}": "channels = 0: expected at least 1",
     f"{HEAD}channels = 1.5\n{RMS}{FEATURES}": "Expected `int`, got `float` - at `$.channels`",
+    # What is missing
+    f'{HEAD}gap = "skip"\n{RMS}{FEATURES}': "gap = 'skip': expected one of reset, hold, interpolate, zero",
+    f'{HEAD}non_finite = "zero"\n{RMS}{FEATURES}': "non_finite = 'zero': expected one of reject, hold, interpolate",
+    f"{HEAD}max_gap = -0.1\n{RMS}{FEATURES}": "max_gap = -0.1: expected 0 to 4194.3 s, 1048576 values",
+    f"{HEAD}max_gap = 4194.31\n{RMS}{FEATURES}": "max_gap = 4194.31: expected 0 to 4194.3 s, 1048576 values",
+    f"{HEAD}max_gap = nan\n{RMS}{FEATURES}": "max_gap = nan: expected 0 to 4194.3 s, 1048576 values",
     # Names
     f'name = ""\nsample_rate = 1\n{RMS}{FEATURES}': "name = '': expected ASCII letters, digits, '.', '_' and '-'",
     f'name = "a/b"\nsample_rate = 1\n{RMS}{FEATURES}': "name = 'a/b': expected ASCII letters, digits",
@@ -99,7 +106,7 @@ def test_refusals(text, refusal):
     assert refusal in str(refused.value)
 
 
-@pytest.mark.parametrize("field", ["sensorId", "timestamp", "seq", "tier", "pipeline", "gap"])
+@pytest.mark.parametrize("field", ["sensorId", "timestamp", "seq", "tier", "pipeline", "gap", "quality"])
 def test_a_feature_may_not_be_called_like_another_field_of_its_record(field):
     with pytest.raises(PipelineError, match=f"features: '{field}': expected an identifier that is not one of sensorId"):
         parse(f'{HEAD}{RMS}[features]\n{field} = "moving_rms"')
@@ -150,6 +157,15 @@ def test_features_of_several_channels_are_named_by_channel():
     names = ["rms", "hjorth_mobility", "hjorth_complexity", "hjorth_activity"]
     assert pipeline.feature_names == tuple(f"{name}_{channel}" for name in names for channel in (0, 1))
     assert shipped_pipelines()["ecg"].feature_names == tuple(names)
+
+
+def test_what_becomes_of_what_is_missing():
+    default, own = parse(HEAD + RMS + FEATURES), parse(f'{HEAD}gap = "hold"\nmax_gap = 0.29\n{RMS}{FEATURES}')
+    assert (default.gap, default.max_gap, default.non_finite, default.most_filled) == ("reset", 1.0, "reject", 0)
+    assert (own.gap, own.max_gap, own.most_filled) == ("hold", 0.29, 72)
+    for rate, max_gap, samples in ((100, 0.29, 29), (10, 0.3, 3), (250, 0.0, 0), (0.01, 100, 1), (0.01, 99, 0)):
+        text = f'name="p"\nsample_rate={rate}\ngap="zero"\nmax_gap={max_gap}\n{RMS}{FEATURES}'
+        assert parse(text).most_filled == samples
 
 
 def test_the_shipped_pipelines():
@@ -224,6 +240,8 @@ def test_the_fingerprint_changes_with_what_the_state_depends_on(before, after):
         ('activity = "hjorth.activity"', 'activity = "hjorth.activity"\nmobility = "hjorth.mobility"'),
         ("sample_rate = 250.0", "sample_rate = 250  # Hz"),
         ("channels = 1\n", ""),
+        ("channels = 1", 'gap = "hold"\nmax_gap = 2.5'),
+        ("channels = 1", 'non_finite = "interpolate"'),
         ("cutoff = [40.0]", "cutoff = [40]"),
         ("order = 4", 'btype = "lowpass"\norder = 4'),
         ('input = "rms"\n', ""),
@@ -247,3 +265,71 @@ def test_the_fingerprint_changes_with_every_parameter_of_every_stage(kind):
         prints.add(parse(f'{HEAD}[[stages]]\ntype = "{kind}"\n{body}\n[features]\nf = "{target}"').fingerprint)
     assert len(prints) == len(params)
     assert all(len(one) == 16 for one in prints)
+
+
+# --- Settling -----------------------------------------------------------------------------------------------------
+
+BRANCHES = f"""{HEAD}
+[[stages]]
+type = "moving_rms"
+name = "a"
+window = 7
+[[stages]]
+type = "moving_rms"
+name = "b"
+window = 20
+[[stages]]
+type = "hjorth"
+window = 5
+[[stages]]
+type = "moving_rms"
+name = "c"
+window = 30
+input = "a"
+[features]
+b = "b"
+c = "c"
+"""
+
+
+def test_settling_adds_up_along_the_longest_branch():
+    assert parse(BRANCHES).settle_samples == 7 + 30
+    assert parse(BRANCHES.replace("window = 5\n", "window = 12\n")).settle_samples == 7 + 20 + 12
+
+
+#: Slow poles, many poles, and an offset far above what passes.
+HIGH_PASS = f"""{HEAD}
+[[stages]]
+type = "butterworth"
+btype = "highpass"
+order = 3
+cutoff = [0.2]
+[[stages]]
+type = "butterworth"
+name = "notch"
+btype = "bandstop"
+order = 8
+cutoff = [40, 60]
+[[stages]]
+type = "moving_rms"
+window = 40
+[features]
+rms = "moving_rms"
+"""
+
+
+@pytest.mark.parametrize("pipeline", [*shipped_pipelines().values(), parse(HIGH_PASS)], ids=lambda own: own.name)
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_a_cold_start_gives_the_same_features_once_it_has_settled(pipeline, offset):
+    x = builtin_ecg().channel(0) + offset
+    settled = pipeline.settle_samples
+    assert settled < 40_000
+    for begin in (5_000, 12_345, 30_000):
+        end = begin + settled
+
+        def features(start: int) -> np.ndarray:
+            return Partition(Engine(pipeline)).feed(Block("s", x[start:end], 0)).values[0]  # noqa: B023
+
+        np.testing.assert_allclose(features(begin), features(0), rtol=1e-6)
+        unsettled = features(end - settled // 20)
+        assert not np.allclose(unsettled, features(0), rtol=1e-6), "it takes its time"

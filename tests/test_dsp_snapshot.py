@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from app.dsp.engine import Engine
 from app.dsp.errors import SnapshotError
 from app.dsp.pipeline import Pipeline, parse_pipeline
-from app.dsp.snapshot import ArrayLayout, Codec, Header, Position, decode
+from app.dsp.snapshot import ArrayLayout, Behind, Codec, Header, Position, decode, read_header
 from app.offline import ecg_features
 from app.pipelines import shipped_pipelines
 from tests.feeding import TOPIC, Block, Partition, two_channels
@@ -32,12 +33,17 @@ def triangle(samples: int, start: int = 0) -> np.ndarray:
 
 
 def golden_blocks(pipeline: Pipeline) -> list[Block]:
-    """What the sensor of the golden snapshots had sent: 1000 samples, a gap of 24, 300 samples."""
+    """What the sensor of the golden snapshots had sent: a stream, and another: 1000 samples, a gap of 24, 300 samples.
+
+    Then came what was behind, and yet later.
+    """
     c = pipeline.signal.channels
     begin = 1_700_000_000_000
     return [
-        Block("golden", triangle(1000 * c), 0, begin, offset=40),
-        Block("golden", triangle(300 * c, 1024 * c), 1024, begin + 4096, offset=41),
+        Block("golden", triangle(500 * c), 7, begin - 9000, offset=39, stream="boot-1"),
+        Block("golden", triangle(1000 * c), 0, begin, offset=40, stream="boot-2"),
+        Block("golden", triangle(300 * c, 1024 * c), 1024, begin + 4096, offset=41, stream="boot-2"),
+        Block("golden", triangle(100 * c), 50, begin + 6000, offset=42, stream="boot-2"),
     ]
 
 
@@ -52,30 +58,62 @@ def a_snapshot(pipeline: Pipeline = PIPELINES["ecg"]) -> bytes:
     return engine.snapshots([engine.sensors["golden"]])[0]
 
 
+def golden(version: int, name: str) -> bytes:
+    return (GOLDEN / f"snapshot-v{version}-{name}.bin").read_bytes()
+
+
 # --- Golden bytes -------------------------------------------------------------------------------------------------
 
+#: Of version 2; version 1 had the same but for what it did not know.
+HEADER = Header(
+    b"", 0, 1324, 1_700_000_005_296.0, Position(TOPIC, 7, 43), 1024, 1, "boot-2", "boot-1", Behind(1, 100, 150, 1.7e12)
+)
+
 
 @pytest.mark.parametrize("name", PIPELINES)
-def test_version_1_decodes_and_encodes_to_the_same_bytes(name):
-    golden = (GOLDEN / f"snapshot-v1-{name}.bin").read_bytes()
+def test_version_2_decodes_and_encodes_to_the_same_bytes(name):
     engine = Engine(PIPELINES[name])
-    (sensor,) = engine.restore({"golden": golden})
-    assert (sensor.epoch, sensor.next_index, sensor.next_time) == (0, 1324, 1_700_000_005_296.0)
-    assert sensor.position == Position(TOPIC, 7, 42)
-    assert engine.snapshots([sensor]) == [golden]
+    (sensor,) = engine.restore({"golden": golden(2, name)})
+    assert (sensor.age, sensor.next_time, sensor.position) == ((1, 1324), HEADER.time, HEADER.position)
+    assert engine.snapshots([sensor]) == [golden(2, name)]
 
 
 @pytest.mark.parametrize("name", PIPELINES)
-def test_version_1_holds_what_the_stages_had_seen(name):
+def test_version_2_says_where_the_stream_stood(name):
+    header = read_header(golden(2, name))
+    behind = Behind(1, 100, 150, 1_700_000_006_400.0)
+    expected = msgspec.structs.replace(HEADER, fingerprint=PIPELINES[name].fingerprint, behind=behind)
+    assert msgspec.structs.asdict(expected).items() <= msgspec.structs.asdict(header).items()
+    assert header.age == (1, 1324)
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_version_1_is_upgraded(name):
+    """Restarts, stream ids and the last sample are unknown then; all else is kept."""
+    engine = Engine(PIPELINES[name])
+    (sensor,) = engine.restore({"golden": golden(1, name)})
+    assert (sensor.age, sensor.next_time) == ((0, 1324), HEADER.time)
+    assert (sensor.epoch, sensor.stream, sensor.previous, sensor.since, sensor.behind) == (0, "", "", 1324, None)
+    assert sensor.position == Position(TOPIC, 7, 42)
+    (upgraded,) = engine.snapshots([sensor])
+    header, arrays = decode(upgraded)
+    assert header == decode(golden(1, name)).header == read_header(golden(1, name))
+    assert header.age == (0, 1324)
+    assert arrays["input"]["last"].tolist() == [0.0] * PIPELINES[name].signal.channels
+    assert data_of(upgraded) == data_of(golden(1, name)) + bytes(8 * PIPELINES[name].signal.channels)
+
+
+def data_of(snapshot: bytes) -> bytes:
+    """Give all that lies between a snapshot's header and its checksum."""
+    return snapshot[8 + int.from_bytes(snapshot[6:8], "little") : -4]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("name", PIPELINES)
+def test_snapshots_hold_what_the_stages_had_seen(name, version):
     channels = PIPELINES[name].signal.channels
-    header, arrays = decode((GOLDEN / f"snapshot-v1-{name}.bin").read_bytes())
+    header, arrays = decode(golden(version, name))
     assert header.fingerprint == PIPELINES[name].fingerprint
-    assert (header.epoch, header.next, header.time, header.position) == (
-        0,
-        1324,
-        1_700_000_005_296.0,
-        Position(TOPIC, 7, 42),
-    )
     shapes = {(node, key): values.shape for node, own in arrays.items() for key, values in own.items()}
     assert shapes == {
         ("bandpass", "zi"): (channels, 4, 2),
@@ -83,19 +121,23 @@ def test_version_1_holds_what_the_stages_had_seen(name):
         ("rms", "count"): (),
         ("hjorth", "tail"): (channels, 255),
         ("hjorth", "count"): (),
+        ("input", "last"): (channels,),
     }
     assert (arrays["rms"]["count"], arrays["hjorth"]["count"]) == (300, 300)
+    last = triangle(300 * channels, 1024 * channels)[-channels:] if version == 2 else np.zeros(channels)
+    assert arrays["input"].pop("last").tolist() == last.tolist()
     now = decode(a_snapshot(PIPELINES[name])).arrays
     for node, own in arrays.items():
         for key, values in own.items():
             np.testing.assert_allclose(values, now[node][key], rtol=1e-9, atol=1e-12)
 
 
-def test_version_1_goes_on_where_it_stood():
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_golden_snapshot_goes_on_where_it_stood(version):
     engine = Engine(PIPELINES["ecg"])
-    engine.restore({"golden": (GOLDEN / "snapshot-v1-ecg.bin").read_bytes()})
+    engine.restore({"golden": golden(version, "ecg")})
     x = triangle(556, 1024)
-    features = Partition(engine, number=7).feed(Block("golden", x[300:], 1324, offset=42))
+    features = Partition(engine, number=7).feed(Block("golden", x[300:], 1324, offset=43))
     np.testing.assert_allclose(features.values, ecg_features(x, [556]), rtol=1e-9)
 
 
@@ -114,8 +156,9 @@ def test_every_changed_byte_is_refused():
         for change in (0x01, 0x80, 0xFF):
             damaged = bytearray(good)
             damaged[at] ^= change
-            with pytest.raises(SnapshotError):
-                decode(bytes(damaged))
+            for read in (decode, read_header):
+                with pytest.raises(SnapshotError):
+                    read(bytes(damaged))
             with pytest.raises(SnapshotError):
                 codec.restore({"s": bytes(damaged)})
     assert not codec.sensors
@@ -133,7 +176,8 @@ def test_every_truncation_and_addition_is_refused():
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused(data):
-    for snapshot in (data, b"CTNM\x01\x00" + data, sealed(b"CTNM\x01\x00" + data)):
+    versions = [b"CTNM\x01\x00" + data, b"CTNM\x02\x00" + data]
+    for snapshot in (data, *versions, *(sealed(version) for version in versions)):
         with pytest.raises(SnapshotError):
             decode(snapshot)
         with pytest.raises(SnapshotError):
@@ -153,8 +197,8 @@ def sealed(body: bytes) -> bytes:
         (sealed(b"CTNM\x01\x00\x02\x00\x80\x80"), "damaged snapshot: header: Object missing required field"),
         (sealed(b"CTNM\x01\x00\xff\xff\x80"), "damaged snapshot: header: Object missing required field"),
         (
-            sealed(b"CTNM\x02\x00\x00\x00"),
-            "snapshot of format version 2: this release reads version 1; run the release that wrote it, or a newer one",
+            sealed(b"CTNM\x03\x00\x00\x00"),
+            "snapshot of format version 3: this release reads versions 1 to 2; run the release that wrote it, or",
         ),
     ],
 )
@@ -179,9 +223,19 @@ def test_arrays_of_another_length_are_refused(change):
 def test_arrays_that_are_no_numbers_are_refused(dtype):
     layout = (ArrayLayout("n", "a", dtype, (2,)),)
     header = {"fingerprint": b"f", "epoch": 0, "next": 0, "time": 0.0, "position": ["t", 0, 0], "arrays": layout}
+    for version, more in ((b"\1", {}), (b"\2", {"since": 0})):
+        fields = msgspec.msgpack.encode(header | more)
+        with pytest.raises(SnapshotError, match="damaged snapshot"):
+            decode(sealed(b"CTNM" + version + b"\0" + struct.pack("<H", len(fields)) + fields + bytes(16)))
+
+
+@pytest.mark.parametrize("channels", [-1, 0, 65_537, 2**40])
+def test_version_1_of_an_impossible_number_of_channels_is_refused(channels):
+    layout = (ArrayLayout("n", "a", "<f8", (channels, 0)),)
+    header = {"fingerprint": b"f", "epoch": 0, "next": 0, "time": 0.0, "position": ["t", 0, 0], "arrays": layout}
     fields = msgspec.msgpack.encode(header)
-    with pytest.raises(SnapshotError, match="damaged snapshot"):
-        decode(sealed(b"CTNM\x01\x00" + struct.pack("<H", len(fields)) + fields + bytes(16)))
+    with pytest.raises(SnapshotError, match=f"damaged snapshot: arrays of {channels} channels; {re.escape(REMEDY)}"):
+        read_header(sealed(b"CTNM\1\0" + struct.pack("<H", len(fields)) + fields))
 
 
 def test_a_snapshot_of_another_pipeline_is_refused():
@@ -208,7 +262,7 @@ def test_a_refused_restore_leaves_the_engine_as_it_was(place):
         with pytest.raises(SnapshotError):
             engine.restore(snapshots)
     assert list(engine.sensors) == ["golden"]
-    following = Block("golden", triangle(256, 1324), 1324, offset=42)
+    following = Block("golden", triangle(256, 1324), 1324, offset=43)
     features, expected = (Partition(one, number=7).feed(following) for one in (engine, reference))
     assert features.values.tobytes() == expected.values.tobytes()
     assert engine.snapshots([engine.sensors["golden"]]) == reference.snapshots([reference.sensors["golden"]])
@@ -223,23 +277,42 @@ def test_a_refused_restore_leaves_the_engine_as_it_was(place):
     time=st.floats(allow_nan=False),
     topic=st.text(max_size=20),
     offset=st.integers(0, 2**60),
+    since=st.integers(0, 2**60),
+    restarts=st.integers(0, 2**40),
+    stream=st.text(max_size=20),
+    behind=st.none() | st.builds(Behind, st.integers(0, 9), st.integers(0, 2**40), st.integers(-1, 9), st.just(2.5)),
     seed=st.integers(0, 99),
 )
-def test_headers_and_arrays_round_trip(epoch, following, time, topic, offset, seed):
+def test_headers_and_arrays_round_trip(epoch, following, time, topic, offset, since, restarts, stream, behind, seed):
     layout = (
         ArrayLayout("a", "x", "<f8", (2, 3)),
         ArrayLayout("a", "n", "<i8", ()),
         ArrayLayout("b", "none", "<f8", (1, 0)),
     )
     codec = Codec(b"0123456789abcdef", layout)
-    headers = [Header(b"0123456789abcdef", epoch + n, following, time, Position(topic, n, offset)) for n in range(3)]
+    headers = [
+        Header(
+            b"0123456789abcdef",
+            epoch + n,
+            following,
+            time,
+            Position(topic, n, offset),
+            since,
+            restarts,
+            stream,
+            stream[::-1],
+            behind,
+        )
+        for n in range(3)
+    ]
     random = np.random.default_rng(seed)
     arrays = [random.normal(size=(3, 2, 3)), random.integers(-(2**62), 2**62, 3), np.zeros((3, 1, 0))]
     snapshots = codec.encode(headers, arrays)
     decoded, columns = codec.decode(snapshots)
-    assert [(h.epoch, h.next, h.time, h.position) for h in decoded] == [
-        (h.epoch, h.next, h.time, h.position) for h in headers
-    ]
+    fields = Header.__struct_fields__
+    for one, header, snapshot in zip(decoded, headers, snapshots, strict=True):
+        assert [getattr(one, name) for name in fields] == [getattr(header, name) for name in fields]
+        assert read_header(snapshot) == one
     for column, array in zip(columns, arrays, strict=True):
         assert (column.dtype, column.tobytes()) == (array.dtype, array.tobytes())
     for n, snapshot in enumerate(snapshots):
@@ -254,4 +327,4 @@ def test_headers_and_arrays_round_trip(epoch, following, time, topic, offset, se
 def test_size():
     """4 sections, 49 and 255 doubles, two counts; a header that does not grow with the windows."""
     arrays = 8 * (4 * 2 + 49 + 255 + 2)
-    assert arrays < len(a_snapshot()) < arrays + 300
+    assert arrays < len(a_snapshot()) < arrays + 400

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from app.dsp.engine import Engine, Features
 from app.dsp.pipeline import Pipeline, parse_pipeline
+from app.dsp.stream import Deferral
 from app.offline import ecg_features
 from app.pipelines import shipped_pipelines
 from app.sources import builtin_ecg
@@ -30,6 +31,10 @@ def at_rate(rate: float) -> Pipeline:
         f'name="rms"\nsample_rate={rate}\n[[stages]]\ntype="moving_rms"\nwindow=5\n[features]\nrms="moving_rms"',
         "rms.toml",
     )
+
+
+def dropped(features: Features) -> int:
+    return features.events["duplicate"] + features.events["late"]
 
 
 def assert_features(features: Features, numbers: list[int], expected: np.ndarray) -> None:
@@ -52,7 +57,7 @@ def test_a_gap_starts_state_anew_and_is_counted():
 def test_late_and_repeated_blocks_are_dropped_and_counted():
     one, two, three = blocks("s", ECG, [256, 256, 256])
     features = partition().feed(one, one, three, two, three, one)
-    assert (features.seq, features.gap, features.late) == ([0, 512], [0, 256], 4)
+    assert (features.seq, features.gap, dropped(features)) == ([0, 512], [0, 256], 4)
     assert features.block.tolist() == [0, 2]
 
 
@@ -60,7 +65,7 @@ def test_a_block_that_overlaps_what_was_consumed_is_late():
     feed = partition()
     feed.feed(Block("s", ECG[:256], 0))
     features = feed.feed(Block("s", ECG[200:456], 200))
-    assert (features.late, features.block.tolist()) == (1, [])
+    assert (features.events["late"], features.block.tolist()) == (1, [])
 
 
 class Sent(NamedTuple):
@@ -99,20 +104,20 @@ def test_any_losses_and_repeats(drawn):
         if not (cuts[place] or place == len(merged) - 1):
             continue
         features = feed.feed(*(sent[sensor][number] for sensor, number in batch))
-        late += features.late
+        late += dropped(features)
         shown = np.where(features.full, features.values, np.nan)
         for number, seq, gap, values in zip(features.block.tolist(), features.seq, features.gap, shown, strict=True):
             got[batch[number].sensor].append((seq, gap, values))
         batch = []
         move(feed.engine, [f"s{n}" for n in moves[place]])
-    dropped = 0
+    behind = 0
     for sensor in range(sensors):
         x = ECG[sensor * 5000 :]
         expected, begin, following = [], 0, None
         for number in [one.block for one in merged if one.sensor == sensor]:
             start = number * length
             if following is not None and start < following:
-                dropped += 1
+                behind += 1
                 continue
             gap = 0 if following is None else start - following
             if following is None or gap:
@@ -122,7 +127,7 @@ def test_any_losses_and_repeats(drawn):
         assert [one[:2] for one in got[sensor]] == [one[:2] for one in expected]
         for (_, _, values), (_, _, wanted) in zip(got[sensor], expected, strict=True):
             np.testing.assert_allclose(values, wanted, rtol=1e-9, atol=0)
-    assert late == dropped
+    assert late == behind
 
 
 def test_a_device_that_counts_from_zero_again_starts_a_new_stream():
@@ -131,10 +136,10 @@ def test_a_device_that_counts_from_zero_again_starts_a_new_stream():
     feed.feed(one, two)
     again = Block("s", ECG[5000:5300], 0, two.timestamp + 60_000)
     features = feed.feed(again)
-    assert (features.seq, features.gap, features.late) == ([0], [0], 0)
+    assert (features.seq, features.gap, dropped(features)) == ([0], [0], 0)
     assert_features(features, [0], ecg_features(ECG[5000:5300], [300]))
     sensor = feed.engine.sensors["s"]
-    assert (sensor.epoch, sensor.next_index) == (1, 300), "a lower index is not an older state"
+    assert (sensor.age, sensor.epoch) == ((1, 300), 0), "a lower index is not an older state"
     following = feed.feed(Block("s", ECG[5300:5600], 300, two.timestamp + 61_200))
     assert_features(following, [0], ecg_features(ECG[5000:5600], [600]))
 
@@ -144,7 +149,7 @@ def test_the_first_block_repeated_is_no_restart():
     one, two = blocks("s", ECG, [300, 300])
     feed.feed(one, two)
     features = feed.feed(one)
-    assert (features.late, feed.engine.sensors["s"].epoch) == (1, 0)
+    assert (features.events["duplicate"], feed.engine.sensors["s"].age) == (1, (0, 600))
 
 
 def test_a_restart_within_a_batch_keeps_what_was_before():
@@ -154,6 +159,47 @@ def test_a_restart_within_a_batch_keeps_what_was_before():
     expected = [ecg_features(ECG[:600], [300, 600]), ecg_features(ECG[5000:5300], [300])]
     assert_features(features, [0, 1, 2], np.concatenate(expected))
     assert features.seq == [0, 300, 0]
+
+
+# --- Gaps not believed yet ----------------------------------------------------------------------------------------
+
+
+def test_blocks_after_a_gap_are_given_back_until_it_is_confirmed():
+    feed = partition()
+    mine, others = blocks("s", ECG, [300, 256, 300, 256]), blocks("t", ECG[9000:], [300, 256])
+    features = feed.feed(mine[0], others[0], mine[2], others[1], mine[3], confirmed=False)
+    sensor, other = feed.engine.sensors["s"], feed.engine.sensors["t"]
+    assert features.block.tolist() == [0, 1, 3]
+    assert features.deferred == {sensor: Deferral(556, [2, 4])}
+    assert (sensor.next_index, sensor.position.offset, other.position.offset) == (300, 2, 5)
+    assert sum(features.events.values()) == 0
+    move(feed.engine, ["s"])  # a snapshot now does not cover what was given back
+    features = feed.feed(*(Block("s", one.samples, one.seq, offset=at) for at, one in ((2, mine[2]), (4, mine[3]))))
+    assert (features.seq, features.gap, features.deferred) == ([556, 856], [256, 0], {})
+    assert_features(features, [0, 1], ecg_features(ECG[556:1112], [300, 556]))
+    assert feed.engine.sensors["s"].position.offset == 5
+
+
+def test_the_missing_block_makes_what_was_given_back_follow():
+    """As a state does that comes from another tier."""
+    feed = partition()
+    one, two, three = blocks("s", ECG, [300, 256, 300])
+    feed.feed(one)
+    deferred = feed.feed(three, confirmed=False).deferred
+    assert deferred == {feed.engine.sensors["s"]: Deferral(556, [0])}
+    feed.end = 1
+    features = feed.feed(two, three, confirmed=False)
+    assert (features.seq, features.gap, features.deferred) == ([300, 556], [0, 0], {})
+    assert_features(features, [0, 1], ecg_features(ECG[:856], [556, 856]))
+
+
+def test_a_restart_needs_no_confirmation():
+    feed = partition()
+    one, two = blocks("s", ECG, [300, 300])
+    again = Block("s", ECG[5000:5300], 0, two.timestamp + 60_000)
+    other = Block("s", ECG[5000:5300], 99, two.timestamp, stream="boot-2")
+    features = feed.feed(one, two, again, other, confirmed=False)
+    assert (features.seq, features.deferred, features.events["restart"]) == ([0, 300, 0, 99], {}, 2)
 
 
 # --- Replays ------------------------------------------------------------------------------------------------------
@@ -169,14 +215,14 @@ def test_blocks_before_the_snapshots_position_are_skipped_in_its_partition_alone
     feed = partition()
     feed.engine.restore({"s": snapshot[0]})
     features = feed.feed(mine[0], others[0], mine[1], mine[2], others[1])
-    assert features.replayed == 2
+    assert features.events["replayed"] == 2
     assert features.block.tolist() == [1, 3, 4]
     np.testing.assert_array_equal(features.values[1], expected)
     # The sensor has moved to another partition, whose offsets say nothing about this position.
     elsewhere = Partition(Engine(PIPELINE), number=1)
     elsewhere.engine.restore({"s": snapshot[0]})
     features = elsewhere.feed(mine[2])
-    assert (features.replayed, features.block.tolist()) == (0, [0])
+    assert (features.events["replayed"], features.block.tolist()) == (0, [0])
     np.testing.assert_array_equal(features.values[0], expected)
 
 
@@ -204,7 +250,7 @@ def test_a_frame_holds_several_blocks_of_a_sensor_at_one_offset():
     assert_features(features, [0, 1], ecg_features(ECG[:600], [300, 600]))
     assert feed.engine.sensors["s"].position.offset == 18
     move(feed.engine, ["s"])
-    assert feed.feed(*framed).replayed == 2
+    assert feed.feed(*framed).events["replayed"] == 2
     assert_features(feed.feed(three), [0], ecg_features(ECG[:900], [900]))
 
 
@@ -218,7 +264,7 @@ def by_time(times: np.ndarray, length: int) -> list[Block]:
 
 
 def indices(features: Features) -> tuple[list[int], int, int]:
-    return features.seq, sum(features.gap), features.late
+    return features.seq, sum(features.gap), dropped(features)
 
 
 @given(seed=st.integers(0, 10**6), length=st.sampled_from([1, 10, 256]), share=st.floats(0, 0.24))
@@ -267,13 +313,13 @@ def test_a_single_sample_lost_or_repeated_is_noticed(rate):
         return Block("s", ECG[n : n + 1], None, BEGIN + round(n * 1000 / rate))
 
     features = partition(at_rate(rate)).feed(sample(0), sample(1), sample(1), sample(2), sample(4), sample(5))
-    assert (features.seq, features.gap, features.late) == ([0, 1, 2, 4, 5], [0, 0, 0, 1, 0], 1)
+    assert (features.seq, features.gap, dropped(features)) == ([0, 1, 2, 4, 5], [0, 0, 0, 1, 0], 1)
 
 
 def test_missing_late_and_repeated_blocks_by_timestamp():
     one, two, three, four = by_time(np.arange(4) * 1024, 256)
     features = partition().feed(one, one, three, two, four)
-    assert (features.seq, features.gap, features.late) == ([0, 512, 768], [0, 256, 0], 2)
+    assert (features.seq, features.gap, dropped(features)) == ([0, 512, 768], [0, 256, 0], 2)
     expected = np.concatenate([ecg_features(ECG[:256], [256]), ecg_features(ECG[512:1024], [256, 512])])
     assert_features(features, [0, 2, 4], expected)
 

@@ -28,7 +28,22 @@ from tests.system import System, noise
 
 def figures(instance: str = "w1") -> WorkerStatus:
     """Make a worker's figures, of now."""
-    tier = TierStatus([0, 7], 3, 12, 3072, 11, 1, 0, 2, {"malformed": 4}, 5, 0.5, MirrorStatus(up=True, pending=6))
+    tier = TierStatus(
+        partitions=[0, 7],
+        sensors=3,
+        held=1,
+        blocks=12,
+        samples=3072,
+        features=11,
+        replayed=1,
+        late=0,
+        gaps=2,
+        events={"replayed": 1, "gap_reset": 2},
+        dead_letters={"malformed": 4},
+        lag=5,
+        checkpoint_age=0.5,
+        mirror=MirrorStatus(up=True, pending=6),
+    )
     return WorkerStatus(instance, "continuum", "http://127.0.0.1:6066", 1.5, time.time(), True, False, {"rt": tier}, [])
 
 

@@ -16,6 +16,10 @@ async def test_another_group_of_ours_on_the_topic(system: System) -> None:
     assert topic in subscriptions[system.settings.app_id]
     with pytest.raises(WorkerFailedError, match=f"group {system.settings.app_id} has a living worker on {topic}"):
         await system.worker(tiers=("rt",))
+    with pytest.raises(GroupConflictError, match=r"run its tiers here too: CONTINUUM_TIERS=rt,nrt,batch$"):
+        check_groups(system.settings.model_copy(update={"tiers": ("rt",)}), {topic}, subscriptions)
+    with pytest.raises(GroupConflictError, match=r"run its tiers here too: CONTINUUM_TIERS=rt,batch$"):
+        check_groups(system.settings, {topic}, {f"{system.settings.app_id}-rt-batch": {topic}})
     await system.worker()  # one more of the same group is welcome
     with pytest.raises(GroupConflictError, match="set another CONTINUUM_APP_ID"):
         check_groups(system.settings, {"other-rt-sensors"}, subscriptions)

@@ -23,11 +23,12 @@ from typer.testing import CliRunner
 
 from app.cli.replay import replay
 from app.kafka_client import BrokerError, client_options, started
-from app.replay import ENCODINGS, Plan, ReplayError, Sent, new_producer, plan_replay, play
+from app.replay import ENCODINGS, Plan, ReplayError, Sent, check_fits, new_producer, plan_replay, play
 from app.replay.messages import message_source
 from app.settings import load_settings
 from app.sources import Recording, RecordingError, builtin_ecg
 from app.wire.blocks import Frame, JsonBlock, PackedBlock, encode_json
+from tests.feeding import two_channels
 
 BEGIN = 1_700_000_000_000.4
 PARTITIONS = 7
@@ -436,6 +437,7 @@ def test_without_a_broker_the_remedy_is_named(tmp_path, monkeypatch):
         (["--builtin", "--speed", "fast"], "--speed fast: expected a number above 0, or max"),
         (["--builtin", "--speed", "0"], "expected a number above 0"),
         (["--builtin", "--speed", "nan"], "expected a number above 0"),
+        (["--builtin", "--pipeline", "eeg"], "--pipeline eeg: expected one of ecg, ecg-branched, which workers have"),
         (["--builtin", "--channel", "V5"], "no channel 'V5'"),
         (["absent.csv"], "absent.csv is not there"),
     ],
@@ -444,6 +446,27 @@ def test_bad_arguments_are_refused_before_anything_is_sent(environment, argument
     result = command(*arguments)
     assert isinstance(result.exception, ReplayError | RecordingError)
     assert message in str(result.exception)
+
+
+@pytest.mark.parametrize("pipeline", [[], ["--pipeline", "ecg-branched"]])
+def test_another_rate_is_refused_before_anything_is_sent(environment, topic, tmp_path, pipeline):
+    """Each block would be a dead letter."""
+    path = tmp_path / "walk.csv"
+    path.write_text("\n".join(["0.5"] * 3600))
+    arguments = [str(path), "--rate", "360", "--speed", "max", *pipeline]
+    result = command(*arguments)
+    assert isinstance(result.exception, ReplayError)
+    name = pipeline[-1] if pipeline else "ecg"
+    expected = f"the recording has 360 Hz, and pipeline {name} takes 250 Hz; resample it: --resample 250"
+    assert str(result.exception) == expected
+    assert asyncio.run(read_topic(environment, topic)) == []
+    assert command(*arguments, "--resample", "250").exit_code == 0
+    assert len(asyncio.run(read_topic(environment, topic))) == 9
+
+
+def test_a_pipeline_of_several_channels_is_refused():
+    with pytest.raises(ReplayError, match="pipeline two-channels takes 2 channels, and a replay sends one"):
+        check_fits(plan_replay(builtin_ecg()), two_channels())
 
 
 def test_sensors_without_a_name_are_new_in_every_replay(topic) -> None:

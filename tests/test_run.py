@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import app.run
 from app.cli.run import run
 from app.dsp.pipeline import parse_pipeline
 from app.errors import ContinuumError
-from app.offline import FEATURES, ecg_features
+from app.offline import FEATURES, Policies, ecg_features
 from app.pipelines import shipped_pipelines
 from app.records import EcgFeatures
 from app.run import Run, RunError
@@ -114,6 +115,32 @@ def test_blocks_that_touch_an_invalid_sample_are_left_out(bad):
     assert records[0]["seq"] == 256
     whole = ecg_features(samples[1536:4864], [4864 - 1536])[0]
     assert [records[-1][name] for name in FEATURES] == pytest.approx(whole, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "policies",
+    [Policies("hold", 2.5, "interpolate"), Policies("interpolate", 0.5, "hold"), Policies("zero", 2.0, "reject")],
+)
+def test_samples_that_are_missing_are_made_up_as_the_pipeline_says(policies):
+    """Blocks that touch a sample too great to compute with are left out; NaN too, unless it is repaired."""
+    pipeline = dataclasses.replace(ECG, **policies._asdict())
+    samples = BUILTIN.channel(0)[:20_000].copy()
+    samples[[3000, 5000, 5300, 12_000]] = 1e151
+    samples[[100, *range(900, 1200), 9000]] = np.nan
+    valid = np.abs(samples) < 1e150 if policies.non_finite == "reject" else ~(np.abs(samples) >= 1e150)
+    sent = [
+        Sent(start, len(samples[start : start + 256]))
+        for start in range(0, 20_000, 256)
+        if valid[start : start + 256].all()
+    ]
+    planned = Run(pipeline, recording(samples), 256, "s")
+    verifier = FeatureVerifier(policies=policies)
+    verifier.expect("s", samples, sent)
+    for part in planned.records():
+        for record in part:
+            verifier.add(record)
+    assert verifier.verdict.passed, verifier.verdict
+    assert planned.left_out == 79 - len(sent) == (8 if policies.non_finite == "reject" else 4)
 
 
 def test_several_channels():

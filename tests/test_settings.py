@@ -9,7 +9,8 @@ import pytest
 from pydantic import SecretStr
 
 from app.cli.config import config
-from app.settings import Settings, SettingsError, as_environment, load_settings
+from app.services import given_addresses
+from app.settings import PREFIX, Settings, SettingsError, as_environment, load_settings
 
 
 def test_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -36,9 +37,19 @@ def test_some_tiers_are_a_group_of_their_own(monkeypatch: pytest.MonkeyPatch, ti
 @pytest.mark.parametrize(
     ("name", "value", "text"),
     [
-        ("TIERS", "rt,fast", "CONTINUUM_TIERS"),
-        ("TIERS", "", "CONTINUUM_TIERS"),
+        ("TIERS", "rt,fast", "^CONTINUUM_TIERS=fast: Input should be 'rt', 'nrt' or 'batch'$"),
+        ("TIERS", "fast", "^CONTINUUM_TIERS=fast: Input should be 'rt', 'nrt' or 'batch'$"),
+        ("TIERS", ",", "^CONTINUUM_TIERS=,: expected one or more of rt, nrt, batch, each once, with commas between"),
+        ("TIERS", "rt, rt", "^CONTINUUM_TIERS=rt, rt: expected one or more of rt, nrt, batch, each once"),
+        ("INSTANCE", "..", "CONTINUUM_INSTANCE=..: '..' may hold only .*begins with a letter or a digit"),
+        ("INSTANCE", "ward-7/../..", "may hold only"),
+        ("TOPIC_PREFIX", "-x", "begins with a letter or a digit"),
+        ("CHECKPOINT_SECONDS", "inf", "CONTINUUM_CHECKPOINT_SECONDS=inf: .*finite number"),
+        ("SESSION_TIMEOUT", "nan", "CONTINUUM_SESSION_TIMEOUT=nan: .*finite number"),
+        ("REDIS_URL", ":hunter2@host", r"^CONTINUUM_REDIS_URL=\*+: no scheme: expected redis://"),
         ("REDIS_URL", "http://127.0.0.1", "scheme 'http'.*redis://"),
+        ("REDIS_URL", "redis+cluster://a:1,b", "node 'b': expected redis.cluster://host:port"),
+        ("REDIS_URL", "rediss+cluster://", "node '': expected rediss.cluster://host:port"),
         ("WEB_PORT", "70000", "CONTINUUM_WEB_PORT=70000"),
         ("CHECKPOINT_SECONDS", "0", "CONTINUUM_CHECKPOINT_SECONDS=0.*greater than 0"),
         ("APP_ID", "ward 7", "'ward 7' may hold only"),
@@ -56,11 +67,35 @@ def test_refusals_name_the_variable_and_the_remedy(
         load_settings()
 
 
+def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in a compose file that hands on what may not be there."""
+    monkeypatch.chdir(tmp_path)
+    unset = load_settings()
+    for name in Settings.model_fields:
+        monkeypatch.setenv(f"{PREFIX}{name.upper()}", "")
+    assert load_settings() == unset
+    assert given_addresses() == []
+
+
 def test_secrets_are_not_in_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONTINUUM_REDIS_URL", "http://user:hunter2@host")
     with pytest.raises(SettingsError) as caught:
         load_settings()
     assert "hunter2" not in str(caught.value)
+    monkeypatch.setenv("CONTINUUM_REDIS_URL", "redis+cluster://user:hunter2@host")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["redis+cluster", "rediss+cluster"])
+def test_the_password_of_a_cluster_is_masked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], scheme: str
+) -> None:
+    monkeypatch.setenv("CONTINUUM_REDIS_URL", f"{scheme}://me:hunter2@one.example:1,two.example:2")
+    config(as_json=True)
+    shown = json.loads(capsys.readouterr().out)["CONTINUUM_REDIS_URL"]
+    assert shown == f"{scheme}://me:********@one.example:1,two.example:2"
 
 
 def test_embedded_services_stand_in_for_what_is_not_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -104,6 +139,29 @@ def test_config_masks_secrets(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     table = capsys.readouterr().out
     assert "hunter" not in table
     assert "CONTINUUM_CHECKPOINT_SECONDS" in table
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://cache:6380/1?db=2", "redis://cache:6380/1?db=2"),
+        ("redis://cache/0?password=hunter2", "redis://cache/0?password=********"),
+        ("redis://cache/0?db=1&PASSWORD=hun@ter2&x=1", "redis://cache/0?db=1&PASSWORD=********&x=1"),
+        ("rediss://cache/0?ssl_password=hunter2", "rediss://cache/0?ssl_password=********"),
+        ("redis://cache/0?pass%77ord=hunter2", "redis://cache/0?pass%77ord=********"),
+        ("redis://:hunter2@cache/0?password=hunter2", "redis://:********@cache/0?password=********"),
+        ("redis://reader:hun@ter:2@cache/0", "redis://reader:********@cache/0"),
+        ("redis://:hun/ter#2?@cache/0", "redis://:********@cache/0"),
+        ("redis://hunter2@cache/0", "redis://********@cache/0"),
+        ("unix://reader:hunter2@/run/redis.sock?db=1", "unix://reader:********@/run/redis.sock?db=1"),
+    ],
+)
+def test_config_masks_a_password_wherever_an_address_has_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str, shown: str
+) -> None:
+    monkeypatch.setenv("CONTINUUM_REDIS_URL", url)
+    config(as_json=True)
+    assert json.loads(capsys.readouterr().out)["CONTINUUM_REDIS_URL"] == shown
 
 
 def test_every_setting_says_what_it_means() -> None:

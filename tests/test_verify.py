@@ -31,11 +31,12 @@ def stream(sensor: str, sent: list[Sent] = SENT, *, pipeline: str = "ecg", shift
     return FeatureEncoder(of, "rt").encode(columns, features)
 
 
-def verified(records: list[bytes], *, branched: bool = False) -> Verdict:
+def verified(records: list[bytes], *, branched: bool = False, **labels: str) -> Verdict:
     """Verify the records of sensor `a`, and of sensor `b` that begins 5000 samples later."""
-    verifier = FeatureVerifier(branched=branched)
-    verifier.expect("a", ECG, SENT)
-    verifier.expect("b", ECG[5000:], SENT)
+    verifier = FeatureVerifier(branched=branched, **labels)
+    timestamps = [start * 4 for start, _ in SENT]
+    verifier.expect("a", ECG, SENT, timestamps)
+    verifier.expect("b", ECG[5000:], SENT, timestamps)
     for record in records:
         verifier.add(record)
     return verifier.verdict
@@ -106,6 +107,16 @@ BREAKS: dict[str, tuple[Callable[[list[bytes]], list[bytes]], dict[str, int], st
         {"verified": 9, "wrong": 1},
         "a at 619: ",
     ),
+    "a quality that was not": (
+        lambda own: [*own[:3], changed(own[3], quality=0.5), *own[4:]],
+        {"verified": 9, "wrong": 1},
+        "a at 619: ",
+    ),
+    "another timestamp": (
+        lambda own: [own[0], changed(own[1], timestamp=1025), *own[2:]],
+        {"verified": 9, "wrong": 1},
+        "a at 256: ",
+    ),
     "another sensor's record": (
         lambda own: [changed(own[5], sensorId="a"), *own[1:]],
         {"verified": 9, "wrong": 1},
@@ -141,6 +152,23 @@ def test_what_is_not_right_is_found(spoil, found, example):
     assert counts(verdict) == found
     assert bool(verdict.examples) == bool(example)
     assert all(text.startswith(example) for text in verdict.examples[:1])
+
+
+@pytest.mark.parametrize("label", ["tier", "pipeline"])
+def test_what_a_record_names_is_compared_where_it_is_given(label):
+    records = [changed(right()[0], **{label: "other"}), *right()[1:]]
+    assert verified(records).passed
+    verdict = verified(records, tier="rt", pipeline="ecg")
+    assert counts(verdict) == {"verified": 9, "wrong": 1}
+    assert verified(right(), tier="rt", pipeline="ecg").passed
+
+
+def test_a_timestamp_is_compared_where_it_is_given():
+    verifier = FeatureVerifier()
+    verifier.expect("a", ECG, SENT)
+    for record in stream("a"):
+        verifier.add(changed(record, timestamp=7))
+    assert verifier.verdict.passed
 
 
 def test_what_a_crash_repeats_alike_passes():

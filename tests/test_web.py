@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+import socket
 from collections import Counter
 from html.parser import HTMLParser
 from urllib.parse import urljoin
 
 import numpy as np
+import pytest
 
+from app.errors import ContinuumError
 from app.topics import features_topic
+from app.web.address import bind
 from app.wire.blocks import encode_json
 from app.worker_process import WorkerProcess
 from tests.pages import metrics_of, until, visit
@@ -53,7 +57,7 @@ async def test_figures_and_metrics_follow_the_input(system: System) -> None:
     records = await system.read(features_topic(system.settings, "ecg"), until=features)
 
     async def settled() -> bool:
-        tier, saved = (await worker.status()).tiers["rt"], (await metrics_of(worker))["continuum_mirror_saved_total"]
+        tier, saved = (await worker.status()).tiers["rt"], (await metrics_of(worker))["continuum_mirror_saved_total rt"]
         return tier.blocks == blocks and sum(tier.dead_letters.values()) == BAD and saved >= SENSORS
 
     await until(settled, "all messages counted and all sensors in the mirror")
@@ -76,18 +80,18 @@ async def test_figures_and_metrics_follow_the_input(system: System) -> None:
     assert metrics["continuum_blocks_total rt"] == blocks
     assert metrics["continuum_samples_total rt"] == blocks * LENGTH
     assert metrics["continuum_features_total rt"] == features
-    assert metrics["continuum_late_blocks_total rt"] == 1
-    assert metrics["continuum_gaps_total rt"] == 1
-    assert metrics["continuum_replayed_blocks_total rt"] == 0
+    assert metrics["continuum_block_events_total duplicate rt"] == 1
+    assert metrics["continuum_block_events_total gap_reset rt"] == 1
+    assert metrics["continuum_block_events_total replayed rt"] == 0
     assert metrics["continuum_dead_letters_total malformed rt"] == 2
     assert metrics["continuum_dead_letters_total empty-samples rt"] == 1
     assert metrics["continuum_sensors rt"] == SENSORS
     assert metrics["continuum_batch_seconds_count rt"] > 0
     assert metrics["continuum_checkpoints_total"] == metrics["continuum_checkpoint_seconds_count"] > 0
     assert metrics["continuum_snapshot_bytes_total"] > 0
-    assert metrics["continuum_mirror_up"] == 1
-    assert metrics["continuum_mirror_pending"] == 0
-    assert metrics["continuum_mirror_refused_total"] == 0
+    assert metrics["continuum_mirror_up rt"] == 1
+    assert metrics["continuum_mirror_pending rt"] == 0
+    assert metrics["continuum_mirror_refused_total rt"] == 0
 
 
 async def answer(worker: WorkerProcess, path: str) -> tuple[int, object]:
@@ -191,3 +195,30 @@ async def test_the_page_is_whole_and_safe(system: System) -> None:
         async with visit(worker, path) as response:
             assert response.status in {403, 404}, path
             assert response.headers["Content-Security-Policy"] == policy
+
+
+async def test_the_worker_prints_the_address_of_its_pages(system: System) -> None:
+    worker = await system.worker()
+    assert await worker.stop() == 0
+    log = worker.log.read_text()
+    assert f"web pages at {worker.url}/ \n" in log
+    assert re.search(rf"\| web +\| {worker.url} +\|", log), "Faust's banner"
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_a_host_that_is_not_ours_is_refused_at_the_first_port(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    create, tried = socket.create_server, []
+
+    def watched(address: tuple[str, int], **options: bool) -> socket.socket:
+        tried.append(address)
+        return create(address, **options)
+
+    monkeypatch.setattr(socket, "create_server", watched)
+    with pytest.raises(ContinuumError, match=rf"cannot listen on {host}:6066.*CONTINUUM_WEB_HOST"):
+        bind(host, None)
+    assert tried == [(host, 6066)]
+
+
+def test_the_first_free_port_is_taken() -> None:
+    with bind("127.0.0.1", None) as first, bind("127.0.0.1", None) as second:
+        assert 6066 <= first.getsockname()[1] < second.getsockname()[1]

@@ -102,6 +102,7 @@ def test_a_frame_of_nothing_but_bad_blocks_is_one_dead_letter():
         (b"s", b'{"samples":[-Infinity]}', "-Infinity is not JSON: expected finite numbers"),
         (b"t", encode_json("s", np.ones(1), 0), "key b't': expected the sensorId, 's'"),
         (b"", encode_frame([]), "frame without a key: expected the gateway's id"),
+        (b"gateway", encode_frame([]), "frame without blocks: expected at least one"),
         (b"s", json.dumps({**GOOD_BLOCK, "samples": []}).encode(), "samples is empty: expected at least one"),
         (b"s", encode_json("s", np.ones(65_537), 0), "65537 samples: expected at most 65536"),
         (
@@ -110,6 +111,7 @@ def test_a_frame_of_nothing_but_bad_blocks_is_one_dead_letter():
             "samples[1] = 1e+150: expected a finite number within ±1e+150",
         ),
         (b"s", json.dumps({**GOOD_BLOCK, "sampleRate": 360}).encode(), "sampleRate 360.0: pipeline ecg takes 250.0 Hz"),
+        (b"s", encode_json("s", np.ones(1), 0, stream="x" * 65), "stream of 65 bytes: expected at most 64"),
         (b"s", json.dumps({**GOOD_BLOCK, "channels": 2}).encode(), "channels 2: pipeline ecg takes 1"),
         (b"s", encode_json("s", np.ones(3), 0, pipeline="two-channels"), "3 values: expected a multiple of 2 channels"),
         (

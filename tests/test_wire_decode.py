@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.wire.blocks import encode_frame, encode_json, encode_msgpack, packed
-from tests.decoding import Message, columns, decoded
+from tests.decoding import Message, columns, decoded, rows
 
 sensor_ids = st.text(st.characters(codec="utf-8"), min_size=1, max_size=64).filter(
     lambda name: len(name.encode()) <= 256
@@ -29,6 +29,7 @@ def blocks(draw: st.DrawFn) -> dict[str, Any]:
         "timestamp": draw(st.integers(0, 2**53)),
         "seq": draw(st.none() | st.integers(0, 2**53)),
         "pipeline": pipeline,
+        "stream": draw(st.none() | st.text(st.characters(codec="utf-8"), min_size=1, max_size=16)),
     }
 
 
@@ -99,16 +100,33 @@ def test_maps_and_frames_of_any_length():
         assert of.columns[0].sensor_ids == ["s"] * count
 
 
+def test_an_empty_stream_id_is_none():
+    block = {"sensorId": "s", "samples": [1.0], "timestamp": 5, "stream": ""}
+    for value in (json.dumps(block).encode(), msgspec.msgpack.encode(block)):
+        assert decoded(Message(b"s", value)).columns[0].streams == [None]
+
+
 def test_the_longest_block_and_id_pass():
     name, samples = "ä" * 128, np.ones(65_536, dtype=np.float32)
     of = decoded(
-        Message(name.encode(), encode_json(name, samples.astype(float), 2**53, seq=2**53)),
+        Message(name.encode(), encode_json(name, samples.astype(float), 2**53, seq=2**53, stream="ä" * 32)),
         Message(name.encode(), encode_msgpack(packed(name, samples, 0))),
     )
     assert not of.bad
     assert of.columns[0].bounds == [0, 65_536, 131_072]
 
 
-def test_an_empty_batch_or_frame_holds_nothing():
+def test_an_empty_batch_holds_nothing():
     assert decoded() == ([], [])
-    assert decoded(Message(b"g", encode_frame([]))) == ([], [])
+
+
+@given(sent=st.lists(blocks(), min_size=1, max_size=8), data=st.data())
+def test_columns_of_just_some_blocks(sent, data):
+    frame = encode_frame(packed(**{**block, "pipeline": None}) for block in sent)
+    (whole,) = decoded(Message(b"g", frame)).columns
+    numbers = sorted(data.draw(st.sets(st.integers(0, len(sent) - 1))))
+    some, others = whole.only(numbers), whole.without(set(range(len(sent))) - set(numbers))
+    for own in (some, others):
+        assert rows(own) == [rows(whole)[number] for number in numbers]
+        assert own.records == [0] * len(numbers)
+        assert len(own.samples) == len(numbers)

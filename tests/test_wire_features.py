@@ -20,12 +20,14 @@ from app.wire.features import FeatureEncoder
 from tests.feeding import Partition, blocks, two_channels
 
 ECG = shipped_pipelines()["ecg"]
-FIELDS = ("sensorId", "timestamp", *FEATURES, "seq", "tier", "pipeline", "gap")
+FIELDS = ("sensorId", "timestamp", *FEATURES, "seq", "tier", "pipeline", "gap", "quality")
 
 
-def features(values: np.ndarray, full: np.ndarray, gap: int = 0) -> Features:
+def features(values: np.ndarray, full: np.ndarray, gap: int = 0, quality: float = 1.0) -> Features:
     count = len(values)
-    return Features(np.arange(count), list(range(count)), [gap] * count, values, full, 0, 0)
+    return Features(
+        np.arange(count), list(range(count)), [gap] * count, values, full, np.full(count, quality), {}, {}, []
+    )
 
 
 def encoded(pipeline: Pipeline, of: Features, sensor: str = "s", timestamp: int = 5) -> list[bytes]:
@@ -43,17 +45,21 @@ def encoded(pipeline: Pipeline, of: Features, sensor: str = "s", timestamp: int 
         max_size=5,
     ),
     gap=st.integers(0, 2**53),
+    quality=st.floats(0, 1),
 )
-@example(sensor="s", timestamp=0, rows=[tuple((value, True) for value in (5e-324, -0.0, 0.1, 1e308))], gap=0)
-def test_records_are_the_typed_record_and_exact(sensor, timestamp, rows, gap):
+@example(
+    sensor="s", timestamp=0, rows=[tuple((value, True) for value in (5e-324, -0.0, 0.1, 1e308))], gap=0, quality=1 / 3
+)
+def test_records_are_the_typed_record_and_exact(sensor, timestamp, rows, gap, quality):
     values, full = np.array(rows, dtype=float).transpose(2, 0, 1)
-    records = encoded(ECG, features(values, full.astype(bool), gap), sensor, timestamp)
+    records = encoded(ECG, features(values, full.astype(bool), gap, quality), sensor, timestamp)
     for seq, (record, row) in enumerate(zip(records, rows, strict=True)):
         expected = [value if shown else None for value, shown in row]
         typed = EcgFeatures.loads(record)
         assert isinstance(typed, EcgFeatures)
         assert [getattr(typed, name) for name in FEATURES] == expected
         assert (typed.sensorId, typed.timestamp, typed.seq, typed.gap) == (sensor, timestamp, seq, gap)
+        assert typed.quality == quality
         assert (typed.tier, typed.pipeline) == ("rt", "ecg")
         plain = json.loads(record)
         assert tuple(plain) == FIELDS
@@ -92,7 +98,7 @@ def test_several_channels_have_a_field_each():
     (record,) = encoded(pipeline, features(values, values % 2 == 0))
     plain = msgspec.json.decode(record)
     names = [f"{name}_{channel}" for name in FEATURES for channel in (0, 1)]
-    assert list(plain) == ["sensorId", "timestamp", *names, "seq", "tier", "pipeline", "gap"]
+    assert list(plain) == ["sensorId", "timestamp", *names, "seq", "tier", "pipeline", "gap", "quality"]
     assert [plain[name] for name in names] == [0, None, 2, None, 4, None, 6, None]
 
 

@@ -79,7 +79,7 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=8,
 )
-fields = ["sensorId", "samples", "timestamp", "seq", "sampleRate", "channels", "pipeline", "blocks", "other"]
+fields = ["sensorId", "samples", "timestamp", "seq", "sampleRate", "channels", "pipeline", "stream", "blocks", "other"]
 
 
 @given(block=st.dictionaries(st.sampled_from(fields), anything), framed=st.booleans())

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import os
+import signal
 import socket
+from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 from yarl import URL
 
 from app.replay import plan_replay
+from app.services import down, up
+from app.services.kafka import KafkaServer
+from app.settings import load_settings
 from app.sources import builtin_ecg
 from app.worker_process import WorkerProcess
+from tests.pages import until
 from tests.replaying import replay, verifier_of
 from tests.system import System
 
@@ -63,6 +73,36 @@ async def test_a_killed_worker_comes_back_on_another_port(system: System) -> Non
     assert again.url != worker.url
     assert await shared(again) == list(range(50))
     assert await again.stop() == 0
+
+
+@pytest.mark.slow
+async def test_told_to_stop_while_kafka_is_down_it_stops_by_itself(
+    tmp_path: Path, stopped_at_end: Callable[[Path], Path]
+) -> None:
+    """What it cannot commit it gives up, closes its tables, and says so by its exit code."""
+    datadir = stopped_at_end(tmp_path / "data")
+    await asyncio.to_thread(up, datadir)
+    system = System(load_settings(datadir=datadir))
+    try:
+        await system.create()
+        worker = await system.worker()
+        await replay(system, plan_replay(builtin_ecg(), sensors=20, seconds=12), speed=math.inf)
+
+        async def processed() -> bool:
+            return (await worker.status()).tiers["rt"].blocks > 0
+
+        await until(processed, "blocks are in hand, whose checkpoint is some seconds away")
+        kafka = KafkaServer(datadir).daemon.pid()
+        assert kafka is not None
+        os.kill(kafka, signal.SIGKILL)
+        assert await worker.stop() == 1
+        log = worker.log.read_text()
+        assert "Closing rocksdb" in log
+        assert "continuum: the brokers did not answer in time; exiting with 1" in log
+        assert "after the signal" not in log, "the deadline had not to cut it off"
+    finally:
+        system.close()
+        down(datadir)
 
 
 async def shared(worker: WorkerProcess) -> list[int]:

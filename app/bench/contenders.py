@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
 
-from app.pipelines import shipped_pipelines
+from app.pipelines import known_pipelines
 from app.replay import Encoding
 from app.settings import Settings
 from app.topics import Topic, create_topics, needed_topics
@@ -43,7 +43,7 @@ class Contender(ABC):
 
     def topics(self) -> list[Topic]:
         """Topics that it needs."""
-        return needed_topics(self.settings, shipped_pipelines())
+        return needed_topics(self.settings, known_pipelines(self.settings.pipelines))
 
     @abstractmethod
     async def start(self) -> int:

@@ -72,6 +72,7 @@ async def plain(stream: StreamT[Block]) -> None:
             tier="rt",
             pipeline="ecg",
             gap=0,
+            quality=1.0,
         )
         await features.send(key=event.key, value=record)
 

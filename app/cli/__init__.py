@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib import import_module
 
@@ -19,7 +20,10 @@ COMMANDS = {
     "worker": "app.cli.worker",
     "replay": "app.cli.replay",
     "run": "app.cli.run",
+    "state": "app.cli.state",
+    "dead-letters": "app.cli.dead_letters",
     "bench": "app.cli.bench",
+    "chaos": "app.cli.chaos",
     "config": "app.cli.config",
 }
 
@@ -30,7 +34,7 @@ def command_line(name: str | None = None) -> typer.Typer:
     # A group even of one command, so that its name is still expected.
     cli.callback(help="Stateful DSP over sensor streams, with every sensor's state kept continuous.")(lambda: None)
     for command in [name] if name in COMMANDS else COMMANDS:
-        found = getattr(import_module(COMMANDS[command]), command)
+        found = getattr(import_module(COMMANDS[command]), command.replace("-", "_"))
         if isinstance(found, typer.Typer):
             cli.add_typer(found, name=command)
         else:
@@ -40,6 +44,8 @@ def command_line(name: str | None = None) -> typer.Typer:
 
 def main() -> None:
     """Run the command line; a user's error is one line on stderr and an exit code, a defect a traceback."""
+    # What it has to say of brokers that do not answer, our own error says, with the remedy.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         command_line(sys.argv[1] if len(sys.argv) > 1 else None)()
     except ContinuumError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
@@ -10,8 +9,9 @@ from rich.table import Table
 
 from app.bench.conditions import conditions
 from app.bench.throughput import Result, measure
-from app.cli.output import JsonOption, notes, out, print_json
-from app.services import down, running, start_missing
+from app.cli.interruption import Interruption
+from app.cli.output import JsonOption, note, out, print_json
+from app.services import temporary_services
 from app.settings import load_settings
 
 bench = typer.Typer(help="Measure, with the conditions, the contenders in turn.", no_args_is_help=True)
@@ -31,15 +31,9 @@ def throughput(
 
     Checkpoints and the mirror are on; every feature is verified. The embedded Kafka and Redis share the machine.
     """
-    datadir = load_settings().datadir
-    ran_before = running(datadir) is not None
-    embedded = start_missing(datadir, progress=_note)
-    try:
+    with Interruption() as interruption, temporary_services(load_settings().datadir, progress=note):
         settings = load_settings()
-        results = asyncio.run(measure(settings, sensors, blocks, repeats, _note))
-    finally:
-        if embedded and not ran_before:
-            down(datadir)
+        results = interruption.run(measure(settings, sensors, blocks, repeats, note))
     measured = {**conditions(), "checkpoints": f"every {settings.checkpoint_seconds:g} s", "sensors": f"{sensors:,}"}
     if as_json:
         print_json({"conditions": measured, "results": results})
@@ -64,7 +58,3 @@ def _print(measured: dict[str, str], results: list[Result]) -> None:
             f"{middle / plain:.1f}",
         )
     out.print(table)
-
-
-def _note(text: str) -> None:
-    notes.print(text, markup=False)

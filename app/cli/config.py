@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import re
+from urllib.parse import unquote
 
 from pydantic import SecretStr
 from rich.table import Column, Table
 
 from app.cli.output import JsonOption, out, print_json
 from app.settings import PREFIX, Settings, load_settings
+
+MASK = "********"
 
 
 def config(as_json: JsonOption = False) -> None:
@@ -25,13 +28,24 @@ def config(as_json: JsonOption = False) -> None:
 
 
 def _masked(value: object) -> object:
-    """Give a value as text that may be shown: addresses keep all but their password."""
+    """Give a value as text that may be shown: addresses keep all but their passwords."""
     if isinstance(value, SecretStr):
         secret = value.get_secret_value()
-        parts = urlsplit(secret)
-        if not parts.scheme:
-            return "********"
-        return secret.replace(f":{parts.password}@", ":********@") if parts.password else secret
+        return _masked_address(secret) if "://" in secret else MASK
     if isinstance(value, tuple):
         return ",".join(value)
     return value if value is None or isinstance(value, int | float) else str(value)
+
+
+def _masked_address(url: str) -> str:
+    # Not by parsing: a password with a character that should have been escaped would end up in another part.
+    scheme, _, rest = re.sub(r"([?&])([^=&#@]*)=([^&#]*)", _masked_option, url).partition("://")
+    given, at, place = rest.rpartition("@")
+    user, colon, _ = given.partition(":")
+    # A name alone may be a password that its writer took for one.
+    return f"{scheme}://{f'{user}:{MASK}' if colon else MASK}{at}{place}" if at else f"{scheme}://{rest}"
+
+
+def _masked_option(option: re.Match[str]) -> str:
+    separator, name, value = option.groups()
+    return f"{separator}{name}={MASK if 'pass' in unquote(name).lower() else value}"

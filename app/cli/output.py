@@ -18,6 +18,11 @@ notes = Console(stderr=True, highlight=False)
 out = Console(highlight=False)
 
 
+def note(text: str) -> None:
+    """Print a remark to stderr, on one line however narrow the terminal is."""
+    notes.print(text, markup=False, soft_wrap=True)
+
+
 def print_json(value: Any) -> None:
     """Print one JSON document on one line of stdout."""
     sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
@@ -26,4 +31,4 @@ def print_json(value: Any) -> None:
 def print_error(error: Exception) -> None:
     """Print an error's text to stderr, marked as one."""
     notes.print("[bold red]error:[/]", end=" ")
-    notes.print(str(error), markup=False)
+    note(str(error))

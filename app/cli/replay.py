@@ -6,16 +6,18 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from app.cli.output import JsonOption, notes, out, print_json
+from app.cli.output import JsonOption, note, notes, out, print_json
+from app.dsp.pipeline import Pipeline
 from app.kafka_client import started
-from app.replay import Encoding, Plan, ReplayError, Sent, new_producer, plan_replay, play
+from app.pipelines import TIER_PIPELINES, known_pipelines
+from app.replay import Encoding, Plan, ReplayError, Sent, check_fits, new_producer, plan_replay, play
 from app.settings import Settings, TierName, load_settings
 from app.sources import Recording, builtin_ecg, read_recording, resampled
 from app.topics import sensor_topic
@@ -80,6 +82,8 @@ def replay(  # noqa: PLR0913 - an argument for each option
     plan = plan_replay(
         recording, sensors=sensors, name=name, seconds=seconds, block=block, encoding=encoding, pipeline=pipeline
     )
+    if (taken := _pipeline(pipeline, tier, known_pipelines(settings.pipelines))) is not None:
+        check_fits(plan, taken)
     topic = sensor_topic(settings, tier)
     multiple = _speed(speed)
     sent = Sent()
@@ -109,6 +113,13 @@ def _read(file: Path | None, *, builtin: bool, channel: str, rate: float | None,
         return builtin_ecg(resample or 250.0).only(channel)
     recording = read_recording(file, sample_rate=rate, channel=channel)
     return recording if resample is None else resampled(recording, resample)
+
+
+def _pipeline(name: str | None, tier: TierName, known: Mapping[str, Pipeline]) -> Pipeline | None:
+    """Give the pipeline that will take the blocks; None where no release has said what the tier's is."""
+    if name is not None and name not in known:
+        raise ReplayError(f"--pipeline {name}: expected one of {', '.join(sorted(known))}, which workers have")
+    return known.get(name or TIER_PIPELINES.get(tier, ""))
 
 
 async def _play(plan: Plan, settings: Settings, topic: str, speed: float, on_progress: Callable[[Sent], None]) -> None:
@@ -142,9 +153,10 @@ def _summarise(plan: Plan, topic: str, sent: Sent, elapsed: float, *, interrupte
         sensors = f"sensor {plan.sensors[0]}"
     out.print(
         f"sent {sent.blocks:,} of {plan.total_blocks:,} blocks of {plan.block} samples ({plan.sample_rate:g} Hz) from"
-        f" {sensors} to {topic} in {elapsed:.1f} s: {sent.blocks / elapsed:,.0f} blocks/s, {sent.bytes / 1e6:,.1f} MB"
+        f" {sensors} to {topic} in {elapsed:.1f} s: {sent.blocks / elapsed:,.0f} blocks/s, {sent.bytes / 1e6:,.1f} MB",
+        soft_wrap=True,
     )
     if left_out:
         out.print(f"blocks left out, as they touch invalid samples: {left_out:,}")
     if interrupted:
-        notes.print("interrupted; all that was sent is acknowledged")
+        note("interrupted; all that was sent is acknowledged")

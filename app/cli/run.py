@@ -15,9 +15,10 @@ import numpy as np
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from app.cli.output import notes
+from app.cli.output import note, notes
 from app.memory import keep_freed_memory
 from app.run import Run, RunError, find_pipeline
+from app.settings import load_settings
 from app.sources import Recording, builtin_ecg, read_recording, resampled
 
 Format = Literal["jsonl", "csv"]
@@ -35,7 +36,7 @@ def run(  # noqa: PLR0913 - an argument for each option
     file: Annotated[Path | None, typer.Argument(help="WFDB record, EDF, BDF or CSV file.", show_default=False)] = None,
     *,
     builtin: Annotated[bool, typer.Option("--builtin", help="Run the built-in ECG, five minutes at 250 Hz.")] = False,
-    pipeline: Annotated[str, typer.Option(help="Name of a shipped pipeline, or path of a TOML file.")] = "ecg",
+    pipeline: Annotated[str, typer.Option(help="Name of a pipeline, or path of a TOML file.")] = "ecg",
     channel: Annotated[
         list[str] | None,
         typer.Option(
@@ -62,7 +63,7 @@ def run(  # noqa: PLR0913 - an argument for each option
 ) -> None:
     """Run a recording through a pipeline, without a broker."""
     keep_freed_memory()
-    chosen = find_pipeline(pipeline)
+    chosen = find_pipeline(pipeline, load_settings().pipelines)
     wanted = channel or [str(number) for number in range(chosen.signal.channels)]
     recording = _read(file, builtin=builtin, channels=wanted, rate=rate, resample=resample)
     planned = Run(chosen, recording, block, recording.name if sensor is None else sensor)
@@ -138,10 +139,9 @@ def _as_csv(batches: Iterable[list[bytes]]) -> Iterator[bytes]:
 def _summarise(done: Run) -> None:
     records = done.total_blocks - done.left_out
     rate = done.pipeline.signal.sample_rate
-    notes.print(
+    note(
         f"{records:,} records of sensor {done.sensor}: pipeline {done.pipeline.name}, blocks of {done.block} samples at"
-        f" {rate:g} Hz",
-        markup=False,
+        f" {rate:g} Hz"
     )
     if done.left_out:
-        notes.print(f"blocks left out, as they touch invalid samples: {done.left_out:,} of {done.total_blocks:,}")
+        note(f"blocks left out, as they touch invalid samples: {done.left_out:,} of {done.total_blocks:,}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from app.cli.output import JsonOption, notes, out, print_json
+from app.cli.output import JsonOption, note, out, print_json
 from app.runtime.instance import stop_workers
 from app.services import down as stop
 from app.services import given_addresses, start_missing
@@ -13,7 +13,7 @@ from app.settings import PREFIX, load_settings
 
 def up(as_json: JsonOption = False) -> None:
     """Start the embedded Kafka and Redis, as far as none of your own are set."""
-    addresses = start_missing(load_settings().datadir, progress=_note)
+    addresses = start_missing(load_settings().datadir, progress=note)
     if as_json:
         print_json({**addresses, "external": given_addresses()})
     elif addresses:
@@ -21,7 +21,7 @@ def up(as_json: JsonOption = False) -> None:
         for setting, address in addresses.items():
             table.add_row(PREFIX + setting.upper(), address)
         out.print(table)
-        _note("other commands find these by themselves; `continuum down` stops them")
+        note("other commands find these by themselves; `continuum down` stops them")
 
 
 def down(as_json: JsonOption = False) -> None:
@@ -33,7 +33,3 @@ def down(as_json: JsonOption = False) -> None:
         print_json({"stopped": stopped})
     else:
         out.print(f"stopped {', '.join(stopped)}" if stopped else "nothing was running", markup=False)
-
-
-def _note(text: str) -> None:
-    notes.print(text, markup=False)

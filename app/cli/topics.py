@@ -7,8 +7,8 @@ import asyncio
 import typer
 from rich.table import Table
 
-from app.cli.output import JsonOption, notes, out, print_json
-from app.pipelines import shipped_pipelines
+from app.cli.output import JsonOption, note, out, print_json
+from app.pipelines import known_pipelines
 from app.settings import Settings, load_settings
 from app.topics import Topic, check_topics, create_topics, needed_topics, partition_counts
 
@@ -17,7 +17,7 @@ topics = typer.Typer(help="Create, list and check the topics of the system.", no
 
 def _needed() -> tuple[Settings, list[Topic]]:
     settings = load_settings()
-    return settings, needed_topics(settings, shipped_pipelines())
+    return settings, needed_topics(settings, known_pipelines(settings.pipelines))
 
 
 @topics.command()
@@ -25,13 +25,13 @@ def create(as_json: JsonOption = False) -> None:
     """Create the topics that do not exist yet, with the partition counts that the state tables need."""
     settings, needed = _needed()
     created = asyncio.run(create_topics(settings, needed))
-    asyncio.run(check_topics(settings, needed))
     if as_json:
         print_json([{"topic": topic.name, "partitions": topic.partitions} for topic in created])
-        return
-    for topic in created:
-        out.print(f"created {topic.name} with {topic.partitions} partitions")
-    notes.print(f"{len(needed) - len(created)} of {len(needed)} topics existed already")
+    else:
+        for topic in created:
+            out.print(f"created {topic.name} with {topic.partitions} partitions", soft_wrap=True)
+        note(f"{len(needed) - len(created)} of {len(needed)} topics existed already")
+    asyncio.run(check_topics(settings, needed))
 
 
 @topics.command("list")
@@ -49,9 +49,13 @@ def list_topics(as_json: JsonOption = False) -> None:
     table = Table("topic", "partitions", "expected")
     for topic in needed:
         count = counts[topic.name]
-        wrong = count is None or (topic.fixed and count != topic.partitions)
-        shown = "missing" if count is None else str(count)
-        table.add_row(topic.name, f"[red]{shown}[/]" if wrong else shown, str(topic.partitions))
+        if count is None:
+            shown = "[red]missing[/]"
+        elif topic.fixed and count != topic.partitions:
+            shown = f"[red]{count}, wrong[/]"
+        else:
+            shown = str(count)
+        table.add_row(topic.name, shown, str(topic.partitions))
     out.print(table)
 
 

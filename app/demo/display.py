@@ -23,14 +23,14 @@ async def show(progress: Progress, console: Console, url: str) -> None:
         with suppress(asyncio.CancelledError):
             while True:
                 await asyncio.sleep(LINE_SECONDS)
-                console.print(_figures(progress))
-        console.print(_figures(progress))
+                console.print(_figures(progress), soft_wrap=True)
+        console.print(_figures(progress), soft_wrap=True)
         return
     with Live(console=console, auto_refresh=False) as live, suppress(asyncio.CancelledError):
         while True:
             live.update(_screen(progress, url), refresh=True)
             await asyncio.sleep(REFRESH_SECONDS)
-    console.print(_figures(progress))
+    console.print(_figures(progress), soft_wrap=True)
 
 
 def _figures(progress: Progress) -> Text:

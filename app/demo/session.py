@@ -12,7 +12,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 
 from app.kafka_client import client_options, started
-from app.replay import Plan, Sent, new_producer, plan_replay, play
+from app.replay import Plan, Sent, new_producer, plan_replay, play, timestamp_of
 from app.settings import Settings
 from app.sources import builtin_ecg
 from app.topics import features_topic, sensor_topic
@@ -21,6 +21,9 @@ from app.verify import Sent as SentBlock
 
 QUIET_SECONDS = 20.0
 """Without a record for this long, those that are missing will not come."""
+
+EXTRA_SECONDS = 1.0
+"""How long to read on after the last record, for those that should not come."""
 
 LATEST = 8
 """Records shown."""
@@ -58,21 +61,25 @@ def plan_demo(sensors: int, seconds: float) -> Plan:
     return plan_replay(builtin_ecg(), sensors=sensors, seconds=seconds, name=f"demo-{secrets.token_hex(3)}")
 
 
-def expectations(plan: Plan) -> FeatureVerifier:
-    """Run the offline pass over all signals of a plan."""
+def expectations(plan: Plan, begin: float | None = None) -> FeatureVerifier:
+    """Run the offline pass over all signals of a plan, of a replay that begins at a time, ms since the epoch."""
     blocks: list[list[SentBlock]] = [[] for _ in plan.sensors]
+    timestamps: list[list[int]] = [[] for _ in plan.sensors]
     for due in plan.blocks():
         blocks[due.sensor].append(SentBlock(due.block * plan.block, plan.block))
-    verifier = FeatureVerifier()
-    for sensor, (sensor_id, own) in enumerate(zip(plan.sensors, blocks, strict=True)):
-        verifier.expect(sensor_id, plan.signal(sensor), own)
+        if begin is not None:
+            timestamps[due.sensor].append(timestamp_of(begin, due))
+    verifier = FeatureVerifier(tier="rt", pipeline="ecg")
+    for sensor, sensor_id in enumerate(plan.sensors):
+        times = None if begin is None else timestamps[sensor]
+        verifier.expect(sensor_id, plan.signal(sensor), blocks[sensor], times)
     return verifier
 
 
 async def replay_and_verify(
-    settings: Settings, plan: Plan, verifier: FeatureVerifier, speed: float, progress: Progress
+    settings: Settings, plan: Plan, begin: float, verifier: FeatureVerifier, speed: float, progress: Progress
 ) -> None:
-    """Send the plan's blocks, and check the features until all have come or none come any more."""
+    """Send the plan's blocks, and check the features until none come any more."""
     consumer = AIOKafkaConsumer(features_topic(settings, "ecg"), **client_options(settings))
     async with started(consumer, settings), started(new_producer(settings), settings) as producer:
         await consumer.seek_to_end()
@@ -84,7 +91,7 @@ async def replay_and_verify(
 
         progress.started = time.monotonic()
         sending = asyncio.create_task(
-            play(plan, producer, sensor_topic(settings, "rt"), speed=speed, on_progress=on_sent)
+            play(plan, producer, sensor_topic(settings, "rt"), speed=speed, begin=begin, on_progress=on_sent)
         )
         try:
             await _receive(consumer, verifier, sending, progress)
@@ -99,7 +106,7 @@ async def _receive(
 ) -> None:
     verdict = verifier.verdict
     last = time.monotonic()
-    while verdict.missing and (time.monotonic() - last < QUIET_SECONDS):
+    while time.monotonic() - last < (QUIET_SECONDS if verdict.missing else EXTRA_SECONDS):
         if sending.done() and sending.exception():
             return
         for batch in (await consumer.getmany(timeout_ms=100)).values():
@@ -111,5 +118,5 @@ async def _receive(
                     last = time.monotonic()
         if not sending.done():
             last = time.monotonic()
-        if not verdict.missing:
+        if not verdict.missing and progress.finished is None:
             progress.finished = time.monotonic()

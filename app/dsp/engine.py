@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.dsp.chain import fresh_state, run_chain
-from app.dsp.pipeline import Pipeline
+from app.dsp.missing import filling, repaired
+from app.dsp.pipeline import RAW_INPUT, Pipeline
+from app.dsp.placement import Placement, Run
 from app.dsp.snapshot import ArrayLayout, Codec, Header, Position
-from app.dsp.stage import Floats, Indices, Marks
-from app.dsp.stream_time import first_index, is_on_time
+from app.dsp.stage import Floats, Indices, Marks, State
+from app.dsp.stream import Blocks, Deferral, Sensor
 
 SLAB_SAMPLES = 32_768
 """Samples worked on at once: their temporaries stay in the processor's cache."""
@@ -22,38 +23,14 @@ SLAB_SAMPLES = 32_768
 _FIRST_CAPACITY = 64
 
 
-@dataclass(slots=True, eq=False)
-class Sensor:
-    """One sensor in memory: its row in the arrays, and where its stream stands."""
+EVENTS = ("replayed", "duplicate", "late", "gap_reset", "gap_filled", "restart", "clock_jump", "repaired")
+"""What may be out of the ordinary with a block.
 
-    id: str
-    row: int
-    epoch: int = 0
-    """Raised whenever its stream begins anew, so that a lower index is not taken for an older state."""
-    next_index: int = -1
-    """Index of the next sample; -1 before the first block."""
-    next_time: float = math.nan
-    """Time expected of the next sample, ms."""
-    position: Position | None = None
-    """How far its source has been consumed."""
-    blocks: int = 0
-    """Blocks since its last snapshot."""
-
-
-class Blocks(NamedTuple):
-    """Blocks of one pipeline from one partition, in the partition's order."""
-
-    sensors: Sequence[Sensor]
-    timestamps: Sequence[int]
-    """Time of each block's first sample, ms."""
-    seqs: Sequence[int | None]
-    """Index of each block's first sample, where the message says."""
-    offsets: Sequence[int]
-    """Offset of the message that each block came in."""
-    values: Floats
-    """Samples of all blocks, one block after another, channels interleaved."""
-    bounds: Sequence[int]
-    """Where each block begins in ``values``, and where the last ends."""
+Dropped are: ``replayed``, which the state had counted before it was restored; ``duplicate``, whose samples have all
+been consumed; ``late``, of whose samples some lie before the next expected one. Consumed are: ``gap_reset`` and
+``gap_filled``, before which samples are missing; ``restart``, with which the sensor's stream begins anew;
+``clock_jump``, whose timestamp does not agree with its index; ``repaired``, in which samples were replaced.
+"""
 
 
 class Features(NamedTuple):
@@ -69,20 +46,14 @@ class Features(NamedTuple):
     """(n, features)."""
     full: NDArray[np.bool_]
     """(n, features) whether the window behind a value was full."""
-    replayed: int
-    """Blocks skipped, because the state had counted them before it was restored."""
-    late: int
-    """Blocks dropped, because they begin before the next expected sample."""
-
-
-@dataclass(slots=True)
-class _Run:
-    """Blocks of one sensor that follow one another, worked on as one stretch of samples."""
-
-    sensor: Sensor
-    reset: bool
-    blocks: list[int] = field(default_factory=list)
-    samples: int = 0
+    quality: Floats
+    """(n,) share of measured samples among those that the block added to the state."""
+    events: dict[str, int]
+    """How many blocks were of each kind of `EVENTS`; none is left out."""
+    deferred: dict[Sensor, Deferral]
+    """Blocks given back, by sensor."""
+    changed: list[Sensor]
+    """Sensors whose snapshot would be another than before."""
 
 
 class Engine:
@@ -97,14 +68,14 @@ class Engine:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self.sensors: dict[str, Sensor] = {}
-        self._fresh = fresh_state(pipeline, 1)
+        self._fresh = self._fresh_state(1)
         layout = tuple(
             ArrayLayout(node, name, values.dtype.newbyteorder("<").str, values.shape[1:])
             for node, state in self._fresh.items()
             for name, values in state.items()
         )
         self._codec = Codec(pipeline.fingerprint, layout)
-        self._state = fresh_state(pipeline, _FIRST_CAPACITY)
+        self._state = self._fresh_state(_FIRST_CAPACITY)
         self._free = list(range(_FIRST_CAPACITY))[::-1]
 
     def admit(self, ids: Sequence[str]) -> list[Sensor]:
@@ -124,10 +95,7 @@ class Engine:
         headers, arrays = self._codec.decode(list(snapshots.values()))
         sensors = self._new_sensors(list(snapshots))
         for sensor, header in zip(sensors, headers, strict=True):
-            sensor.epoch = header.epoch
-            sensor.next_index = header.next
-            sensor.next_time = header.time
-            sensor.position = header.position
+            sensor.go_on_from(header)
         rows = _rows(sensors)
         for entry, values in zip(self._codec.layout, arrays, strict=True):
             self._state[entry.node][entry.name][rows] = values
@@ -146,13 +114,24 @@ class Engine:
             if sensor.position is None:
                 raise ValueError(f"sensor {sensor.id!r} has consumed nothing: expected one with a position")
             headers.append(
-                Header(self.pipeline.fingerprint, sensor.epoch, sensor.next_index, sensor.next_time, sensor.position)
+                Header(
+                    self.pipeline.fingerprint,
+                    sensor.epoch,
+                    sensor.next_index,
+                    sensor.next_time,
+                    sensor.position,
+                    sensor.since,
+                    sensor.restarts,
+                    sensor.stream,
+                    sensor.previous,
+                    sensor.behind,
+                )
             )
             sensor.blocks = 0
         rows = _rows(sensors)
         return self._codec.encode(headers, [self._state[entry.node][entry.name][rows] for entry in self._codec.layout])
 
-    def process(self, blocks: Blocks, position: Position) -> Features:
+    def process(self, blocks: Blocks, position: Position, *, confirmed: bool) -> Features:
         """Consume blocks of one partition.
 
         Parameters
@@ -161,49 +140,97 @@ class Engine:
             All of this pipeline's blocks in a stretch of the partition.
         position
             Where the stretch ends; the sensors' states have consumed the partition up to there.
+        confirmed
+            Whether samples that are missing are believed to be lost. If not, the block after them is not consumed:
+            it and all later ones of its sensor are given back, and the sensor's position ends before them.
 
         Returns
         -------
-        Features of each block that was neither counted before nor late.
+        Features of each block that was neither dropped nor given back.
         """
-        place = _Placement(self.pipeline.signal.sample_rate, self.pipeline.signal.channels, position)
-        for index, sensor in enumerate(blocks.sensors):
-            place.block(index, sensor, blocks)
-        for sensor in place.touched:
-            sensor.position = position
-        values = np.empty((len(blocks.sensors), len(self.pipeline.feature_names)))
+        place = Placement(self.pipeline, blocks, position, confirmed=confirmed)
+        broken = self._non_finite(blocks)
+        count = len(blocks.sensors)
+        values = np.empty((count, len(self.pipeline.feature_names)))
         full = np.empty(values.shape, dtype=np.bool_)
         for runs in place.rounds:
             self._reset([run.sensor for run in runs if run.reset])
             for group in _slabs(runs):
-                self._advance(group, blocks, values, full)
+                x, marks, numbers = self._joined(group, blocks, place.fills, broken)
+                values[numbers], full[numbers] = self._advance([run.sensor for run in group], x, marks)
+                del x  # so that the next group's samples may lie where these do, in the cache
         accepted = np.array(place.accepted, dtype=np.intp)
-        return Features(accepted, place.seqs, place.gaps, values[accepted], full[accepted], place.replayed, place.late)
+        place.events["repaired"] = sum(number in broken for number in place.accepted)
+        return Features(
+            accepted,
+            place.seqs,
+            place.gaps,
+            values[accepted],
+            full[accepted],
+            self._quality(blocks, place.fills, broken)[accepted],
+            {event: place.events[event] for event in EVENTS},
+            place.deferred,
+            place.changed,
+        )
 
-    def _advance(self, runs: list[_Run], blocks: Blocks, values: Floats, full: NDArray[np.bool_]) -> None:
-        """Step runs of one length together, and write the features of their blocks."""
+    def _non_finite(self, blocks: Blocks) -> dict[int, int]:
+        """How many values are not finite, by the number of each block that has any."""
+        if self.pipeline.non_finite == "reject":
+            return {}
+        places = np.flatnonzero(~np.isfinite(blocks.values))
+        return Counter((np.searchsorted(blocks.bounds, places, side="right") - 1).tolist())
+
+    def _quality(self, blocks: Blocks, fills: Mapping[int, int], broken: Mapping[int, int]) -> Floats:
+        quality = np.ones(len(blocks.sensors))
+        channels = self.pipeline.signal.channels
+        for number in fills.keys() | broken.keys():
+            count = blocks.bounds[number + 1] - blocks.bounds[number]
+            quality[number] = (count - broken.get(number, 0)) / (count + channels * fills.get(number, 0))
+        return quality
+
+    def _joined(
+        self, runs: list[Run], blocks: Blocks, fills: Mapping[int, int], broken: Mapping[int, int]
+    ) -> tuple[Floats, Marks, list[int]]:
+        """Join the samples of runs of one length, and mark their blocks, whose numbers are given too."""
         channels = self.pipeline.signal.channels
         bounds = blocks.bounds
-        pieces, mark_rows, mark_last, mark_blocks = [], [], [], []
+        pieces: list[Floats] = []
+        mark_rows, mark_last, numbers = [], [], []
         for row, run in enumerate(runs):
-            end = 0
-            for index in run.blocks:
-                pieces.append(blocks.values[bounds[index] : bounds[index + 1]])
-                end += (bounds[index + 1] - bounds[index]) // channels
+            end, before = 0, len(pieces)
+            for number in run.blocks:
+                piece = blocks.values[bounds[number] : bounds[number + 1]]
+                if number in fills or number in broken:
+                    begins = len(pieces) == before
+                    last = self._state[RAW_INPUT]["last"][run.sensor.row] if begins else pieces[-1][-channels:]
+                    frames = piece.reshape(-1, channels)
+                    if number in broken:
+                        frames = repaired(self.pipeline.non_finite, frames, last)
+                    if number in fills:
+                        frames = np.concatenate([filling(self.pipeline.gap, last, frames[0], fills[number]), frames])
+                    piece = frames.ravel()
+                pieces.append(piece)
+                end += len(piece) // channels
                 mark_rows.append(row)
                 mark_last.append(end - 1)
-                mark_blocks.append(index)
-        frames = np.concatenate(pieces).reshape(len(runs), runs[0].samples, channels)
-        x = np.ascontiguousarray(frames.transpose(0, 2, 1))
-        rows = _rows([run.sensor for run in runs])
-        state = {node: {name: array[rows] for name, array in own.items()} for node, own in self._state.items()}
-        marks = Marks(np.array(mark_rows, dtype=np.intp), np.array(mark_last, dtype=np.intp))
+                numbers.append(number)
+        interleaved = np.concatenate(pieces).reshape(len(runs), runs[0].samples, channels)
+        x = np.ascontiguousarray(interleaved.transpose(0, 2, 1))
+        return x, Marks(np.array(mark_rows, dtype=np.intp), np.array(mark_last, dtype=np.intp)), numbers
+
+    def _advance(self, sensors: list[Sensor], x: Floats, marks: Marks) -> tuple[Floats, NDArray[np.bool_]]:
+        """Step the states of sensors, a row of ``x`` each; gives the features at the marks, and which are full."""
+        rows = _rows(sensors)
+        state = {
+            node.name: {name: array[rows] for name, array in self._state[node.name].items()}
+            for node in self.pipeline.nodes
+        }
         result = run_chain(self.pipeline, state, x, marks)
+        self._state[RAW_INPUT]["last"][rows] = x[:, :, -1]
         for node, own in result.state.items():
             for name, array in own.items():
                 self._state[node][name][rows] = array
-        values[mark_blocks] = result.features
-        full[mark_blocks] = result.full
+        return result.features, result.full
 
     def _new_sensors(self, ids: Sequence[str]) -> list[Sensor]:
         while len(self._free) < len(ids):
@@ -218,87 +245,21 @@ class Engine:
             for name, array in own.items():
                 self._state[node][name][rows] = array
 
+    def _fresh_state(self, rows: int) -> dict[str, State]:
+        last = {"last": np.zeros((rows, self.pipeline.signal.channels))}
+        return fresh_state(self.pipeline, rows) | {RAW_INPUT: last}
+
     def _grow(self) -> None:
         capacity = next(len(array) for own in self._state.values() for array in own.values())
-        for node, own in fresh_state(self.pipeline, capacity).items():
+        for node, own in self._fresh_state(capacity).items():
             for name, array in own.items():
                 self._state[node][name] = np.concatenate([self._state[node][name], array])
         self._free.extend(range(2 * capacity - 1, capacity - 1, -1))
 
 
-class _Placement:
-    """Places blocks in their sensors' streams, and gathers those that follow one another into runs.
-
-    A run is reset where samples are missing before it. A round holds at most one run a sensor, so that rounds
-    worked on one after another keep each sensor's order.
-    """
-
-    def __init__(self, sample_rate: float, channels: int, position: Position) -> None:
-        self.sample_rate = sample_rate
-        self.channels = channels
-        self.source = (position.topic, position.partition)
-        self.accepted: list[int] = []
-        self.seqs: list[int] = []
-        self.gaps: list[int] = []
-        self.replayed = 0
-        self.late = 0
-        self.rounds: list[list[_Run]] = []
-        self.touched: dict[Sensor, tuple[int, _Run]] = {}
-
-    def block(self, index: int, sensor: Sensor, blocks: Blocks) -> None:
-        """Place one block."""
-        known = sensor.position
-        if known is not None and blocks.offsets[index] < known.offset and (known.topic, known.partition) == self.source:
-            self.replayed += 1
-            return
-        length = (blocks.bounds[index + 1] - blocks.bounds[index]) // self.channels
-        timestamp, seq = blocks.timestamps[index], blocks.seqs[index]
-        gap = 0
-        reset = False
-        expected = sensor.next_index
-        if expected < 0:
-            first = seq or 0
-        else:
-            first = first_index(expected, sensor.next_time, timestamp, length, self.sample_rate) if seq is None else seq
-            if first < expected:
-                # A device that counts from 0 again, later than all it sent before, has been started anew.
-                restarted = seq == 0 and (
-                    timestamp > sensor.next_time or is_on_time(sensor.next_time, timestamp, length, self.sample_rate)
-                )
-                if not restarted:
-                    self.late += 1
-                    return
-                sensor.epoch += 1
-                reset = True
-            elif first > expected:
-                gap, reset = first - expected, True
-        sensor.next_index = first + length
-        sensor.next_time = timestamp + length * 1000.0 / self.sample_rate
-        sensor.blocks += 1
-        self.accepted.append(index)
-        self.seqs.append(first)
-        self.gaps.append(gap)
-        run = self._run(sensor, reset=reset)
-        run.blocks.append(index)
-        run.samples += length
-
-    def _run(self, sensor: Sensor, *, reset: bool) -> _Run:
-        """Give the run that the sensor's next block belongs to."""
-        current = self.touched.get(sensor)
-        if current is not None and not reset:
-            return current[1]
-        number = 0 if current is None else current[0] + 1
-        if number == len(self.rounds):
-            self.rounds.append([])
-        run = _Run(sensor, reset)
-        self.rounds[number].append(run)
-        self.touched[sensor] = (number, run)
-        return run
-
-
-def _slabs(runs: list[_Run]) -> Iterable[list[_Run]]:
+def _slabs(runs: list[Run]) -> Iterable[list[Run]]:
     """Split a round into groups of one length, each small enough for the cache."""
-    by_length: dict[int, list[_Run]] = {}
+    by_length: dict[int, list[Run]] = {}
     for run in runs:
         by_length.setdefault(run.samples, []).append(run)
     for length, same in by_length.items():

@@ -5,6 +5,9 @@ A pipeline is a TOML file::
     name = "ecg"
     sample_rate = 250.0            # Hz
     channels = 1                   # optional
+    gap = "hold"                   # optional: "reset" (the default), "hold", "interpolate" or "zero"
+    max_gap = 1.0                  # optional, s; state begins anew after a longer gap
+    non_finite = "hold"            # optional: "reject" (the default), "hold" or "interpolate"
 
     [[stages]]
     type = "moving_rms"            # a name of the registry
@@ -22,8 +25,8 @@ import hashlib
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import msgspec
 
@@ -33,6 +36,18 @@ from app.dsp.stages import STAGES
 
 RAW_INPUT = "input"
 """What a stage names as its input to take the raw signal."""
+
+
+GapPolicy = Literal["reset", "hold", "interpolate", "zero"]
+"""What becomes of missing samples: state begins anew, or they are filled in: by the last sample before them, on a line
+from there to the first sample after them, or by zeros."""
+
+NonFinitePolicy = Literal["reject", "hold", "interpolate"]
+"""What becomes of NaN and infinity in a block: it is refused, or each is replaced by the channel's last finite sample,
+or on a line from there to its next one in the block (where there is none: as hold)."""
+
+MAX_FILL = 1 << 20
+"""Values that a gap may be filled with, all channels together."""
 
 
 class _StageTable(msgspec.Struct):
@@ -47,6 +62,9 @@ class _PipelineTable(msgspec.Struct, forbid_unknown_fields=True):
     stages: list[dict[str, Any]]
     features: dict[str, str]
     channels: int = 1
+    gap: str = "reset"
+    max_gap: float = 1.0
+    non_finite: str = "reject"
 
 
 @dataclass(frozen=True)
@@ -97,7 +115,15 @@ class Pipeline:
         Values of a feature record, in order. With several channels each is a value a channel.
     fingerprint
         16 bytes that differ wherever the state of one pipeline would be wrong in the other: over stages,
-        parameters, rate and channels, not over the pipeline's or the features' names.
+        parameters, rate and channels, not over the pipeline's or the features' names, nor over what follows.
+    gap
+        What becomes of missing samples.
+    max_gap
+        Longest gap that is filled in, s; after a longer one state begins anew.
+    non_finite
+        What becomes of NaN and infinity.
+    text
+        The TOML document that it was read from.
     """
 
     name: str
@@ -105,6 +131,24 @@ class Pipeline:
     nodes: tuple[Node, ...]
     features: tuple[Feature, ...]
     fingerprint: bytes
+    gap: GapPolicy = "reset"
+    max_gap: float = 1.0
+    non_finite: NonFinitePolicy = "reject"
+    text: str = field(default="", repr=False, compare=False)
+
+    @property
+    def most_filled(self) -> int:
+        """Samples of the longest gap that is filled in."""
+        # The product of two decimal fractions may fall just short of the whole number that is meant.
+        return 0 if self.gap == "reset" else math.floor(self.max_gap * self.signal.sample_rate + 1e-6)
+
+    @property
+    def settle_samples(self) -> int:
+        """Samples after which a pipeline that started cold gives the features of one that did not."""
+        settled = {RAW_INPUT: 0}
+        for node in self.nodes:
+            settled[node.name] = settled[node.source] + node.stage.settle(node.params, self.signal)
+        return max(settled.values())
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -130,7 +174,7 @@ def parse_pipeline(text: str, origin: str) -> Pipeline:
         Naming the origin, the place, the value and what is allowed.
     """
     try:
-        return _build(_converted(tomllib.loads(text), _PipelineTable, "pipeline"))
+        return replace(_build(_converted(tomllib.loads(text), _PipelineTable, "pipeline")), text=text)
     except (tomllib.TOMLDecodeError, PipelineError) as error:
         raise PipelineError(f"{origin}: {error}") from None
 
@@ -167,7 +211,23 @@ def _build(table: _PipelineTable) -> Pipeline:
         nodes=tuple(nodes.values()),
         features=_features(table.features, nodes),
         fingerprint=_fingerprint(signal, nodes),
+        gap=cast("GapPolicy", _one_of("gap", table.gap, get_args(GapPolicy))),
+        max_gap=_checked_max_gap(table.max_gap, signal),
+        non_finite=cast("NonFinitePolicy", _one_of("non_finite", table.non_finite, get_args(NonFinitePolicy))),
     )
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise PipelineError(f"{name} = {value!r}: expected one of {', '.join(allowed)}")
+    return value
+
+
+def _checked_max_gap(max_gap: float, signal: Signal) -> float:
+    longest = MAX_FILL / (signal.sample_rate * signal.channels)
+    if not 0 <= max_gap <= longest:
+        raise PipelineError(f"max_gap = {max_gap}: expected 0 to {longest:.6g} s, {MAX_FILL} values")
+    return float(max_gap)
 
 
 def _checked_name(name: str) -> str:
@@ -221,7 +281,7 @@ def _features(table: Mapping[str, str], nodes: Mapping[str, Node]) -> tuple[Feat
     return tuple(features)
 
 
-RECORD_FIELDS = ("sensorId", "timestamp", "seq", "tier", "pipeline", "gap")
+RECORD_FIELDS = ("sensorId", "timestamp", "seq", "tier", "pipeline", "gap", "quality")
 """Fields of every feature record beside the features themselves."""
 
 

@@ -5,12 +5,15 @@ Layout, little-endian::
     4 bytes   magic "CTNM"
     uint16    format version
     uint16    length of the header
-    header    MessagePack map: fingerprint, epoch, next, time, position, arrays
+    header    MessagePack map: the fields of `Header` (those at their default may be left out), and arrays
     data      the arrays named by the header, one after another
     uint32    CRC-32 of all before it
 
 The header describes each array by node, name, dtype and shape, so that a snapshot can be shown without its
 pipeline. A snapshot that does not fit is refused whole, with the remedy.
+
+Version 1 had of the header's fields only fingerprint, epoch, next, time and position, and of the arrays only the
+stages'; it is upgraded when read.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ from app.dsp.errors import SnapshotError
 from app.dsp.stage import Array
 
 MAGIC = b"CTNM"
-VERSION = 1
+VERSION = 2
+_MOST_CHANNELS = 65_536
 _PREFIX = struct.Struct("<4sHH")
 _CRC = struct.Struct("<I")
 
@@ -54,7 +58,22 @@ class ArrayLayout(msgspec.Struct, frozen=True, array_like=True):
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
 
-class Header(msgspec.Struct, frozen=True):
+class Behind(msgspec.Struct, frozen=True, array_like=True):
+    """Blocks dropped one after another that are behind their sensor's stream and yet follow one another.
+
+    A device that counts or keeps time anew sends such blocks for ever; a resent one, only for a while.
+    """
+
+    messages: int
+    """Messages they came in."""
+    samples: int
+    next: int
+    """Index that the next one has; -1 where the device sends none."""
+    time: float
+    """Time that the next one has, ms."""
+
+
+class Header(msgspec.Struct, frozen=True, omit_defaults=True):
     """All of a snapshot but its arrays' values.
 
     Attributes
@@ -62,13 +81,23 @@ class Header(msgspec.Struct, frozen=True):
     fingerprint
         Of the pipeline that made the state.
     epoch
-        Raised whenever the sensor's stream begins anew or a tier claims the sensor.
+        Raised whenever a tier claims the sensor.
     next
         Index of the next sample.
     time
         Time expected of the next sample, ms since the epoch.
     position
         Up to where the source has been consumed.
+    since
+        Index from which on no sample is missing.
+    restarts
+        How often the sensor's stream began anew.
+    stream
+        The device's id of the stream; empty where it sends none.
+    previous
+        Id of the stream before.
+    behind
+        The blocks that were dropped since the last one consumed, if the device may have begun anew with them.
     """
 
     fingerprint: bytes
@@ -76,11 +105,30 @@ class Header(msgspec.Struct, frozen=True):
     next: int
     time: float
     position: Position
+    since: int
+    restarts: int = 0
+    stream: str = ""
+    previous: str = ""
+    behind: Behind | None = None
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """Of two states of one sensor the one with the greater age is the newer, whoever made it."""
+        return self.restarts, self.next
 
 
-class _StoredHeader(Header, frozen=True):
+class _StoredHeader(Header, frozen=True, kw_only=True):
     # All sensors of a pipeline have one layout: its encoding is made once, copied in, and compared as bytes.
     arrays: msgspec.Raw
+
+
+class _HeaderVersion1(msgspec.Struct, frozen=True):
+    fingerprint: bytes
+    epoch: int
+    next: int
+    time: float
+    position: Position
+    arrays: tuple[ArrayLayout, ...]
 
 
 class Snapshot(NamedTuple):
@@ -93,7 +141,24 @@ class Snapshot(NamedTuple):
 
 _encoder = msgspec.msgpack.Encoder()
 _header_decoder = msgspec.msgpack.Decoder(_StoredHeader)
+_header_decoder_1 = msgspec.msgpack.Decoder(_HeaderVersion1)
 _layout_decoder = msgspec.msgpack.Decoder(tuple[ArrayLayout, ...])
+
+
+def last_sample_layout(channels: int) -> ArrayLayout:
+    """Where a snapshot keeps the stream's last sample, from which a gap is filled."""
+    return ArrayLayout("input", "last", "<f8", (channels,))
+
+
+def read_header(snapshot: bytes) -> Header:
+    """Read the header of a snapshot of any pipeline.
+
+    Raises
+    ------
+    SnapshotError
+        Damaged, or of a format version that this release does not know.
+    """
+    return _open(snapshot)[0]
 
 
 def decode(snapshot: bytes) -> Snapshot:
@@ -156,9 +221,7 @@ class Codec:
         raw_layout = msgspec.Raw(self._layout)
         snapshots = []
         for header, values in zip(headers, data, strict=True):
-            fields = _encoder.encode(
-                _StoredHeader(header.fingerprint, header.epoch, header.next, header.time, header.position, raw_layout)
-            )
+            fields = _encoder.encode(_StoredHeader(*msgspec.structs.astuple(header), arrays=raw_layout))
             body = b"".join((_PREFIX.pack(MAGIC, VERSION, len(fields)), fields, values.tobytes()))
             snapshots.append(body + _CRC.pack(zlib.crc32(body)))
         return snapshots
@@ -193,7 +256,7 @@ class Codec:
         return headers, arrays
 
 
-def _open(snapshot: bytes) -> tuple[_StoredHeader, memoryview]:
+def _open(snapshot: bytes) -> tuple[_StoredHeader, bytes | memoryview]:
     """Check a snapshot, and give its header and its data."""
     if len(snapshot) < _PREFIX.size + _CRC.size or not snapshot.startswith(MAGIC):
         raise SnapshotError(
@@ -201,20 +264,42 @@ def _open(snapshot: bytes) -> tuple[_StoredHeader, memoryview]:
             " restore it from another copy (table, changelog or mirror)"
         )
     _, version, header_length = _PREFIX.unpack_from(snapshot)
-    if version != VERSION:
+    if not 1 <= version <= VERSION:
         raise SnapshotError(
-            f"snapshot of format version {version}: this release reads version {VERSION};"
+            f"snapshot of format version {version}: this release reads versions 1 to {VERSION};"
             " run the release that wrote it, or a newer one"
         )
     (expected,) = _CRC.unpack_from(snapshot, len(snapshot) - _CRC.size)
     actual = zlib.crc32(memoryview(snapshot)[: -_CRC.size])
     if actual != expected:
         raise _damaged(f"CRC-32 {actual:08x}, expected {expected:08x}")
-    fields = memoryview(snapshot)[_PREFIX.size : -_CRC.size]
+    content = memoryview(snapshot)[_PREFIX.size : -_CRC.size]
+    fields, data = content[:header_length], content[header_length:]
     try:
-        return _header_decoder.decode(fields[:header_length]), fields[header_length:]
+        if version == 1:
+            return _upgraded(_header_decoder_1.decode(fields), data)
+        return _header_decoder.decode(fields), data
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _damaged(f"header: {error}") from None
+
+
+def _upgraded(header: _HeaderVersion1, data: memoryview) -> tuple[_StoredHeader, bytes]:
+    """Make version 2 of version 1, which knew neither restarts nor stream ids nor the last sample."""
+    # Every stage that version 1 had kept an array with a row for each channel.
+    channels = next((entry.shape[0] for entry in header.arrays if entry.shape), 0)
+    if not 1 <= channels <= _MOST_CHANNELS:
+        raise _damaged(f"arrays of {channels} channels")
+    last = last_sample_layout(channels)
+    stored = _StoredHeader(
+        header.fingerprint,
+        header.epoch,
+        header.next,
+        header.time,
+        header.position,
+        header.next,
+        arrays=msgspec.Raw(_encoder.encode((*header.arrays, last))),
+    )
+    return stored, bytes(data) + bytes(last.nbytes)
 
 
 def _damaged(fault: str) -> SnapshotError:

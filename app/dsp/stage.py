@@ -26,6 +26,9 @@ Array = NDArray[Any]
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
+SETTLED = 1e-10
+"""Share of a cold start's error that is left when a stage has settled."""
+
 #: A stage's state: named arrays whose first axis is the row.
 State = dict[str, Array]
 
@@ -73,6 +76,9 @@ class Stage:
         ``init(params, signal, rows)`` gives the state of rows that have seen nothing.
     step
         ``step(params, signal, state, x, marks)`` consumes ``x``, float64 of shape (rows, channels, samples).
+    settle
+        ``settle(params, signal)`` gives how many samples it takes until a start from fresh state is forgotten: until
+        the values are those of a stage that has seen all samples before too, but for `SETTLED` of what they were off.
     outputs
         Names of a measure's values at a mark; empty for a series stage, whose output other stages may take
         as input and whose value at a mark is the series' last sample.
@@ -81,4 +87,5 @@ class Stage:
     params: type[msgspec.Struct]
     init: Callable[[Any, Signal, int], State]
     step: Callable[[Any, Signal, State, Floats, Marks], Result]
+    settle: Callable[[Any, Signal], int]
     outputs: tuple[str, ...] = ()

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from app.replay.plan import ENCODINGS, Due, Encoding, Plan, ReplayError, plan_replay
+from app.replay.messages import timestamp_of
+from app.replay.plan import ENCODINGS, Due, Encoding, Plan, ReplayError, check_fits, plan_replay
 from app.replay.player import Sent, new_producer, play
 
-__all__ = ["ENCODINGS", "Due", "Encoding", "Plan", "ReplayError", "Sent", "new_producer", "plan_replay", "play"]
+__all__ = [
+    "ENCODINGS",
+    "Due",
+    "Encoding",
+    "Plan",
+    "ReplayError",
+    "Sent",
+    "check_fits",
+    "new_producer",
+    "plan_replay",
+    "play",
+    "timestamp_of",
+]

@@ -74,7 +74,7 @@ def message_source(plan: Plan) -> Callable[[float], Iterator[Message]]:
 def _single(plan: Plan, encode: Callable[[Due, int], bytes], begin: float) -> Iterator[Message]:
     keys = [sensor.encode() for sensor in plan.sensors]
     for due in plan.blocks():
-        yield Message(due.time, keys[due.sensor], encode(due, _timestamp(begin, due)), 1)
+        yield Message(due.time, keys[due.sensor], encode(due, timestamp_of(begin, due)), 1)
 
 
 def _frames(plan: Plan, pack: Callable[[Due, int], PackedBlock], begin: float) -> Iterator[Message]:
@@ -82,11 +82,12 @@ def _frames(plan: Plan, pack: Callable[[Due, int], PackedBlock], begin: float) -
     for (_, gateway), group in groupby(plan.blocks(), lambda due: (due.block, due.sensor // together)):
         blocks = list(group)
         key = f"gateway-{plan.sensors[gateway * together]}".encode()
-        frame = encode_frame(pack(due, _timestamp(begin, due)) for due in blocks)
+        frame = encode_frame(pack(due, timestamp_of(begin, due)) for due in blocks)
         yield Message(blocks[0].time, key, frame, len(blocks))
 
 
-def _timestamp(begin: float, due: Due) -> int:
+def timestamp_of(begin: float, due: Due) -> int:
+    """Give a block's timestamp in a replay that begins at a time, both ms since the epoch."""
     return round(begin + due.time * 1000)
 
 

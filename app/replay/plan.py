@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from app.dsp.pipeline import Pipeline
 from app.errors import ContinuumError
 from app.sources import Recording
 from app.wire.blocks import MAX_SAMPLES, MAX_SENSOR_ID
@@ -221,6 +222,24 @@ def plan_replay(
     blocks = int(round(wanted, 6) // block)
     ids = tuple(f"{name or recording.name}-{number}" for number in range(1, sensors + 1))
     return Plan(samples, recording.sample_rate, ids, block, blocks, encoding, pipeline)
+
+
+def check_fits(plan: Plan, pipeline: Pipeline) -> None:
+    """Refuse a replay that a pipeline would refuse block by block.
+
+    Raises
+    ------
+    ReplayError
+        Rate or channels are not the pipeline's.
+    """
+    name, signal = pipeline.name, pipeline.signal
+    if plan.sample_rate != signal.sample_rate:
+        raise ReplayError(
+            f"the recording has {plan.sample_rate:.10g} Hz, and pipeline {name} takes {signal.sample_rate:.10g} Hz;"
+            f" resample it: --resample {signal.sample_rate:.10g}"
+        )
+    if signal.channels != 1:
+        raise ReplayError(f"pipeline {name} takes {signal.channels} channels, and a replay sends one; choose another")
 
 
 def _check_block(block: int) -> None:

@@ -43,9 +43,9 @@ class Sent:
     bytes: int = 0
 
 
-def new_producer(settings: Settings) -> AIOKafkaProducer:
-    """Make a producer for `play`; the caller starts and stops it."""
-    return AIOKafkaProducer(**client_options(settings), acks="all", max_batch_size=_BATCH_BYTES)
+def new_producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
+    """Make a producer for `play`, with further options of aiokafka's; the caller starts and stops it."""
+    return AIOKafkaProducer(**client_options(settings), acks="all", max_batch_size=_BATCH_BYTES, **options)
 
 
 async def play(
@@ -54,13 +54,14 @@ async def play(
     topic: str,
     *,
     speed: float = 1.0,
+    tick: float | None = None,
+    begin: float | None = None,
     on_progress: Callable[[Sent], object] | None = None,
 ) -> Sent:
     """Send a plan's blocks, each sensor's in order, and wait until the brokers have all.
 
-    A block goes out when its last sample would have been measured. The stream's beginning is one block's duration
-    before the call, so the first goes out at once. Sent faster, timestamps run ahead of the clock, as samples are
-    worth the same time at any speed.
+    A block goes out when its last sample would have been measured, the first at once. Sent faster, timestamps run
+    ahead of the clock, as samples are worth the same time at any speed.
 
     Parameters
     ----------
@@ -72,6 +73,10 @@ async def play(
         Where to.
     speed
         Seconds of stream time a second; infinity for as fast as the brokers take them.
+    tick
+        Shortest time between requests, s of the clock; None for one in which only what is due at once goes together.
+    begin
+        The stream's beginning, ms since the epoch; else one block's duration before the call.
     on_progress
         Called at the start and whenever blocks have been acknowledged, always with the same object, which goes on
         counting until the producer has stopped, even if `play` is cancelled.
@@ -85,9 +90,11 @@ async def play(
         raise ReplayError(f"speed {speed:g}: expected a number above 0")
     outbox = _Outbox(producer, topic, await _partitions(producer, topic), on_progress)
     source = message_source(plan)
-    begin = (time.time() - plan.duration) * 1000
+    if begin is None:
+        begin = (time.time() - plan.duration) * 1000
     started = time.monotonic()
-    tick = min(_TICK * speed, _LONGEST_TICK)
+    if tick is None:
+        tick = min(_TICK * speed, _LONGEST_TICK)
     try:
         for message in source(begin):
             due = started + message.time / speed

@@ -5,10 +5,11 @@ A checkpoint of a partition
 1. waits until the broker has all features and dead letters of the batches so far,
 2. writes the changed sensors' snapshots to the table and waits until the changelog has them,
 3. hands them to the Redis mirror, without waiting for it,
-4. acks the batches, so that Faust commits them.
+4. acks the batches, so that Faust commits them; a batch with blocks that are held, and all after it, stay.
 
 Whatever crashes in between, nothing is lost and no state counts a block twice: input after the commit is read
-again, a sensor whose snapshot is ahead skips what its source position covers, and the others repeat.
+again, a sensor whose snapshot is ahead skips what its source position covers, and the others repeat. A worker
+that may have lost its partitions writes nothing (`Consumer.confirm`).
 """
 
 from __future__ import annotations
@@ -17,34 +18,24 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any
-
-from faust.types import EventT
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from app import metrics
-from app.runtime.mirror import Mirror
+from app.mirror.mirror import Mirror
+from app.mirror.states import Saved
+from app.runtime.claims import Claims
+from app.runtime.portion import Pending
 from app.runtime.processor import Processor
 from app.runtime.state_table import StateTable
 
 logger = logging.getLogger(__name__)
 
+HELD_PAUSE = 0.5
+"""Seconds until the next checkpoint of a partition of which a batch is held."""
 
-@dataclass(slots=True)
-class Pending:
-    """A batch that has been processed and not acked."""
 
-    event: EventT[Any]
-    queued: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once all its records are on their way."""
-    sent: list[asyncio.Future[Any]] = field(default_factory=list)
-    """Done when the broker has them."""
-
-    async def acknowledged(self) -> None:
-        """Wait until the broker has everything that the batch gave."""
-        await self.queued.wait()
-        await asyncio.gather(*self.sent)
+class Moved(Exception):  # noqa: N818 - not an error: the work at hand is somebody else's now
+    """The partitions have been assigned anew since the work began; it is dropped, and done again by their owner."""
 
 
 class Checkpointer:
@@ -52,10 +43,12 @@ class Checkpointer:
 
     Parameters
     ----------
-    processor, table, mirror
+    processor, table, mirror, claims
         Whose state, and where it goes.
     generation
         Gives the consumer group's generation: work that began in an older one is dropped.
+    confirm
+        Tells whether the worker still has the partitions that a generation gave it.
     interval
         Longest time between a partition's checkpoints, s.
     messages
@@ -67,14 +60,18 @@ class Checkpointer:
         processor: Processor,
         table: StateTable,
         mirror: Mirror,
+        claims: Claims,
         generation: Callable[[], int],
+        confirm: Callable[[int], Awaitable[bool]],
         interval: float,
         messages: int,
     ) -> None:
         self._processor = processor
         self._table = table
         self._mirror = mirror
+        self._claims = claims
         self._generation = generation
+        self._confirm = confirm
         self._interval = interval
         self._messages = messages
         self._pending: defaultdict[int, list[Pending]] = defaultdict(list)
@@ -93,7 +90,7 @@ class Checkpointer:
         # Spread over the interval, so that not all partitions are checkpointed at one moment.
         return self._interval * (0.5 + (partition * 0.618034) % 0.5)
 
-    def after_batch(self, partition: int, most_blocks: int) -> None:
+    def after_run(self, partition: int, most_blocks: int) -> None:
         """Ask for a checkpoint where a sensor has had its number of messages."""
         if most_blocks >= self._messages:
             self._due[partition] = 0.0
@@ -121,28 +118,63 @@ class Checkpointer:
         """Checkpoint one partition as it is now."""
         async with self._locks[partition]:
             generation = self._generation()
-            pending = self._pending.pop(partition, [])
             self._due.pop(partition, None)
+            pending = self._pending.get(partition)
             if not pending:
                 return
             started = time.monotonic()
             # Taken in one go with the list of batches: nothing awaits between the two.
+            batches = list(pending)
             states = self._processor.take_states(partition)
-            await asyncio.gather(*(batch.acknowledged() for batch in pending))
-            if generation != self._generation():
+            try:
+                await self._write(partition, generation, batches, states)
+                await self._allowed(generation)
+            except Moved:
                 logger.warning("partition %d has moved on during its checkpoint: dropped", partition)
                 return
-            if states:
-                await self._table.write(partition, {state.sensor_id.encode(): state.snapshot for state in states})
-                self._mirror.put(states)
-            if generation != self._generation():
-                return
-            for batch in pending:
-                batch.event.ack()
+            self._mirror.put(states)
+            self._ack(partition, batches)
             metrics.CHECKPOINTS.inc()
-            metrics.SNAPSHOT_BYTES.inc(sum(len(state.snapshot) for state in states))
             metrics.CHECKPOINT_SECONDS.observe(time.monotonic() - started)
             self.last_finished = time.time()
+
+    async def hand_over(self, partition: int, sensor_ids: Sequence[str]) -> None:
+        """Save some sensors' states where others find them, and release the sensors; acks nothing."""
+        async with self._locks[partition]:
+            generation = self._generation()
+            batches = list(self._pending.get(partition, ()))
+            states = self._processor.states_of(sensor_ids)
+            if not states:
+                return
+            try:
+                await self._write(partition, generation, batches, states)
+            except Moved:
+                return
+            if await self._claims.save(states) is None:
+                self._mirror.put(states)
+            await self._claims.release([(state.sensor_id, state.epoch) for state in states])
+
+    async def _write(self, partition: int, generation: int, batches: list[Pending], states: list[Saved]) -> None:
+        """Put states into the table once everything is acknowledged that they have counted."""
+        await asyncio.gather(*(batch.acknowledged() for batch in batches))
+        await self._allowed(generation)
+        if states:
+            await self._table.write(partition, {state.sensor_id.encode(): state.snapshot for state in states})
+            metrics.SNAPSHOT_BYTES.inc(sum(len(state.snapshot) for state in states))
+
+    async def _allowed(self, generation: int) -> None:
+        if not await self._confirm(generation):
+            raise Moved
+
+    def _ack(self, partition: int, batches: list[Pending]) -> None:
+        """Ack batches up to the first that is held."""
+        pending = self._pending[partition]
+        for batch in batches:
+            if batch.held:
+                self._due[partition] = time.monotonic() + HELD_PAUSE
+                return
+            batch.event.ack()
+            pending.remove(batch)
 
     def release(self, partitions: Iterable[int]) -> None:
         """Forget partitions that this worker gives up: what is pending will be read again."""

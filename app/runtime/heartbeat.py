@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import cast
 
 import msgspec
 from mode import Service
-from redis.exceptions import RedisError
 
+from app.redis_client import REDIS_ERRORS, RedisClient, explain, learn_nodes, may_have_lost_writes
 from app.web.status import WorkerStatus
-
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +57,7 @@ class Heartbeat(Service):
         Gives the figures.
     """
 
-    def __init__(self, redis: Redis, prefix: str, figures: Callable[[], WorkerStatus]) -> None:
+    def __init__(self, redis: RedisClient, prefix: str, figures: Callable[[], WorkerStatus]) -> None:
         super().__init__()
         self._redis = redis
         self._prefix = prefix
@@ -76,12 +74,12 @@ class Heartbeat(Service):
 
     async def _beat(self) -> None:
         try:
-            async with asyncio.timeout(ANSWER_SECONDS), self._writing:
+            async with _answering(self._redis), self._writing:
                 if not self.should_stop:  # else what is withdrawn would come back
                     await self._publish(self._figures())
-        except (RedisError, OSError) as error:
+        except REDIS_ERRORS as error:
             if not self._failing:
-                logger.warning("heartbeat: Redis does not answer (%r); other workers' pages miss this one", error)
+                logger.warning("heartbeat: %s; other workers' pages miss this one", explain(error))
             self._failing = True
             return
         if self._failing:
@@ -103,29 +101,45 @@ class Heartbeat(Service):
         if self.crashed or self._failing or self._published is None:
             return
         try:
-            async with asyncio.timeout(ANSWER_SECONDS), self._writing:
+            async with _answering(self._redis), self._writing:
                 commands = self._redis.pipeline(transaction=False)
                 commands.delete(worker_key(self._prefix, self._published))
                 commands.zrem(index_key(self._prefix), self._published)
                 await commands.execute()
-        except (RedisError, OSError) as error:
-            logger.warning("heartbeat: not withdrawn (%r); it expires by itself", error)
+        except REDIS_ERRORS as error:
+            logger.warning("heartbeat: not withdrawn, it expires by itself: %s", explain(error))
 
 
-async def all_workers(redis: Redis, prefix: str) -> list[WorkerStatus]:
+@asynccontextmanager
+async def _answering(redis: RedisClient) -> AsyncIterator[None]:
+    """Wait for Redis no longer than a page may; where it does not answer, learn which nodes a cluster has now."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            yield
+    except REDIS_ERRORS:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await learn_nodes(redis)
+        raise
+
+
+async def all_workers(redis: RedisClient, prefix: str) -> list[WorkerStatus]:
     """Read the figures of all workers, by instance; entries that cannot be read are left out.
 
     Raises
     ------
-    redis.exceptions.RedisError, OSError
+    REDIS_ERRORS
         Redis does not answer, or not within a second.
     """
-    async with asyncio.timeout(ANSWER_SECONDS):
+    async with _answering(redis):
         instances = sorted(cast("list[bytes]", await redis.zrange(index_key(prefix), 0, -1)))
         commands = redis.pipeline(transaction=False)
         for instance in instances:
             commands.get(worker_key(prefix, instance.decode(errors="replace")))
         values = await commands.execute(raise_on_error=False)
+        for value in values:
+            if isinstance(value, Exception) and may_have_lost_writes(value):
+                raise value
     workers = []
     for instance, value in zip(instances, values, strict=True):
         if value is None:  # expired

@@ -6,7 +6,9 @@ import fcntl
 import os
 import secrets
 import signal
+import struct
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from io import TextIOWrapper
 from itertools import count
@@ -16,7 +18,10 @@ from typing import NamedTuple
 from app.errors import ContinuumError
 from app.settings import Settings
 
-_NAME_FILE, _PID_FILE, _URL_FILE = "instance", "pid", "url"
+_NAME_FILE, _URL_FILE = "instance", "url"
+
+# Linux's `struct flock` on 64 bits: type, whence, start, length, process id.
+_FLOCK = struct.Struct("@hhqqi0q")
 
 
 class LivingWorker(NamedTuple):
@@ -39,7 +44,8 @@ class Instance:
     folder
         Where its tables lie.
     lock
-        Held while the worker lives; the kernel drops it with the process.
+        Held while the worker lives; the kernel drops it with the process, and names the process to who asks. It
+        would also drop it where this process opens and closes the file once more.
     """
 
     name: str
@@ -48,7 +54,8 @@ class Instance:
 
     def announce(self, url: str) -> None:
         """Tell others on this machine where the web pages are."""
-        (self.folder / _URL_FILE).write_text(url)
+        # With the process id, so that nobody takes it for a later worker's.
+        (self.folder / _URL_FILE).write_text(f"{os.getpid()} {url}")
 
 
 def claim_instance(settings: Settings) -> Instance:
@@ -82,8 +89,8 @@ def _try(folder: Path, name: str | None) -> Instance | None:
     folder.mkdir(parents=True, exist_ok=True)
     lock = (folder / _NAME_FILE).open("a+")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # POSIX leaves the choice
         lock.close()
         return None
     lock.seek(0)
@@ -95,22 +102,33 @@ def _try(folder: Path, name: str | None) -> Instance | None:
         lock.write(name)
         lock.flush()
     (folder / _URL_FILE).unlink(missing_ok=True)
-    (folder / _PID_FILE).write_text(str(os.getpid()))
     return Instance(name, folder, lock)
 
 
 def living_workers(datadir: Path) -> list[LivingWorker]:
-    """Find the workers that run on a data folder."""
+    """Find the workers that run on a data folder; one that has only begun to start goes by its folder's name."""
     workers = []
     for folder in sorted((datadir / "workers").glob("*/")):
-        with (folder / _NAME_FILE).open() as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                url = folder / _URL_FILE
-                pid = int((folder / _PID_FILE).read_text())
-                workers.append(LivingWorker(pid, lock.read().strip(), url.read_text() if url.exists() else None))
+        # A folder without the file is no worker's.
+        with suppress(FileNotFoundError), (folder / _NAME_FILE).open() as file:
+            holder = _lock_holder(file)
+            if holder is not None:
+                workers.append(LivingWorker(holder, file.read().strip() or folder.name, _url(folder, holder)))
     return workers
+
+
+def _lock_holder(file: TextIOWrapper) -> int | None:
+    """Ask the kernel which process has locked a file, without locking it; None if none has."""
+    question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(file, fcntl.F_GETLK, question))
+    return None if kind == fcntl.F_UNLCK else pid
+
+
+def _url(folder: Path, holder: int) -> str | None:
+    with suppress(FileNotFoundError):
+        pid, _, url = (folder / _URL_FILE).read_text().partition(" ")
+        return url if pid == str(holder) else None
+    return None
 
 
 def stop_workers(datadir: Path, seconds: float) -> list[str]:
@@ -119,11 +137,18 @@ def stop_workers(datadir: Path, seconds: float) -> list[str]:
     Raises
     ------
     ContinuumError
-        One has not ended well after its deadline.
+        One has not ended well after its deadline, or is not ours to stop.
     """
     workers = living_workers(datadir)
+    # The kernel knows the processes of other containers and machines, but not by an id that means one here.
+    if elsewhere := [worker.name for worker in workers if worker.pid <= 0]:
+        raise ContinuumError(
+            f"{', '.join(elsewhere)}: running on {datadir / 'workers'} in another container or on another machine;"
+            " stop each there"
+        )
     for worker in workers:
-        os.kill(worker.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.kill(worker.pid, signal.SIGTERM)
     deadline = time.monotonic() + seconds + 5.0
     while left := living_workers(datadir):
         if time.monotonic() > deadline:

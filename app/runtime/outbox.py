@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.default_records import DefaultRecordBatch
 
 if TYPE_CHECKING:
     from app.faust_app import ContinuumApp
@@ -18,12 +20,32 @@ Headers = list[tuple[str, bytes]]
 NO_HEADERS: Headers = []
 
 
+_OVERHEAD = 64 << 10
+"""Bytes of a record beside its value, at the most: key, headers, frames."""
+
+
 class Outgoing(NamedTuple):
     """A record to send."""
 
     key: bytes | None
-    value: bytes
+    value: bytes | None
     headers: Headers = NO_HEADERS
+
+
+def _compressed(record: Outgoing) -> BatchBuilder:
+    # aiokafka has one kind of compression for all that a producer sends; a batch of our own may have another.
+    room = len(record.value or b"") + _OVERHEAD
+    batch = BatchBuilder(room, DefaultRecordBatch.CODEC_GZIP, is_transactional=False)
+    batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers)
+    return batch
+
+
+class SentBatch(NamedTuple):
+    """Records on their way, one after another."""
+
+    acknowledged: asyncio.Future[Any]
+    """Done when the broker has them, with the offset of the first."""
+    records: int
 
 
 @lru_cache(maxsize=200_000)
@@ -56,22 +78,50 @@ class Outbox:
             by_partition[partition_of(record.key or b"", count)].append(record)
         futures = []
         for partition, own in by_partition.items():
-            futures += await self.send_to(topic, partition, own)
+            futures += [batch.acknowledged for batch in await self.send_to(topic, partition, own)]
         return futures
 
-    async def send_to(self, topic: str, partition: int, records: Iterable[Outgoing]) -> list[asyncio.Future[Any]]:
+    async def send_large(self, topic: str, record: Outgoing, limit: int) -> asyncio.Future[Any]:
+        """Put one large record on a topic, compressed; if it is larger even so, as much of it as may be.
+
+        It came in compressed, perhaps, and the brokers' limit is on what is sent. What is too large is never sent:
+        a refusal would leave a hole in the idempotent producer's sequence.
+
+        Parameters
+        ----------
+        topic, record
+            What goes where; a record that is cut gets the header `truncated`, with its true size.
+        limit
+            Largest batch that the topic takes, bytes.
+
+        Returns
+        -------
+        A future, done when the broker has it.
+        """
+        batch = _compressed(record)
+        # A batch can be built but once, and the producer does that itself.
+        if len(_compressed(record)._build()) > limit:  # noqa: SLF001 - the only way to learn its size
+            value = record.value or b""
+            size = str(len(value)).encode()
+            batch = _compressed(Outgoing(record.key, value[: limit // 2], [*record.headers, ("truncated", size)]))
+        partition = partition_of(record.key or b"", await self._partition_count(topic))
+        future: asyncio.Future[Any] = await self._producer.send_batch(batch, topic, partition=partition)
+        return future
+
+    async def send_to(self, topic: str, partition: int, records: Iterable[Outgoing]) -> list[SentBatch]:
         """Put records into one partition, in order."""
         producer = self._producer
-        futures: list[asyncio.Future[Any]] = []
+        sent: list[SentBatch] = []
         batch = producer.create_batch()
         for key, value, headers in records:
             if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
-                futures.append(await producer.send_batch(batch, topic, partition=partition))
+                count = batch.record_count()
+                sent.append(SentBatch(await producer.send_batch(batch, topic, partition=partition), count))
                 batch = producer.create_batch()
                 batch.append(timestamp=None, key=key, value=value, headers=headers)
-        if batch.record_count():
-            futures.append(await producer.send_batch(batch, topic, partition=partition))
-        return futures
+        if count := batch.record_count():
+            sent.append(SentBatch(await producer.send_batch(batch, topic, partition=partition), count))
+        return sent
 
     async def _partition_count(self, topic: str) -> int:
         count = self._counts.get(topic)

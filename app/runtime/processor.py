@@ -1,56 +1,64 @@
-"""From a partition batch to feature records and dead letters, with the state of all sensors of a tier."""
+"""The sensors of a tier in memory: their engines, and what changed since it was saved last."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, cast
+import time
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple, cast
 
-from app.dsp.engine import Blocks, Engine, Sensor
-from app.dsp.errors import SnapshotError
+from app.dsp.engine import Engine, Features
 from app.dsp.pipeline import Pipeline
 from app.dsp.snapshot import Position
-from app.runtime.mirror import Saved
-from app.wire.decode import BadInput, BlockColumns, decode
+from app.dsp.stream import Blocks, Deferral, Sensor
+from app.mirror.states import Saved
+from app.runtime.portion import Portion
 from app.wire.features import FeatureEncoder
-from app.wire.reasons import Reason
-
-#: Reads the snapshots of sensors (by encoded id) from a partition of the tier's table.
-ReadSnapshots = Callable[[int, Sequence[bytes]], Sequence[bytes | None]]
 
 
-@dataclass(slots=True)
-class Counts:
-    """What became of the blocks of a batch."""
+@dataclass(slots=True, eq=False)
+class Shadow:
+    """A sensor's state in a changed pipeline, which settles while the one before goes on."""
 
-    blocks: int = 0
+    sensor: Sensor
+    engine: Engine
     samples: int = 0
-    features: int = 0
-    replayed: int = 0
-    late: int = 0
-    gaps: int = 0
-
-    def add(self, other: Counts) -> None:
-        """Add another batch's counts."""
-        self.blocks += other.blocks
-        self.samples += other.samples
-        self.features += other.features
-        self.replayed += other.replayed
-        self.late += other.late
-        self.gaps += other.gaps
+    """Consumed so far, per channel."""
 
 
-@dataclass(slots=True)
-class Output:
-    """What a batch gives."""
+@dataclass(slots=True, eq=False)
+class Resident:
+    """A sensor in memory."""
 
-    features: dict[str, list[tuple[bytes, bytes]]] = field(default_factory=dict)
-    """Sensor id and record of each feature, by pipeline, in order."""
-    bad: list[BadInput] = field(default_factory=list)
-    counts: Counts = field(default_factory=Counts)
-    most_blocks: int = 0
-    """Most blocks that one of the batch's sensors has had since its last snapshot."""
+    sensor: Sensor
+    engine: Engine
+    partition: int
+    """Of the tier's topic, the one its blocks come from."""
+    used: float
+    """When its last block came, on the monotonic clock, s."""
+    latest: bytes = b""
+    """Its last feature record."""
+    roams: bool = False
+    """Whether its state came from another source than its blocks: its missing blocks may lie there."""
+    shadow: Shadow | None = None
+    """What is to take over from the engine that it still runs in; None almost always."""
+
+
+class Output(NamedTuple):
+    """What a portion gives."""
+
+    features: list[tuple[bytes, bytes]]
+    """Sensor id and record of each feature, in order."""
+    deferred: dict[str, Deferral]
+    """Blocks that were left alone, because samples before them are missing, by sensor."""
+    events: Counter[str]
+    """What happened to blocks, by the engine's reasons."""
+    samples: int
+    most_blocks: int
+    """Most blocks that one of the portion's sensors has had since its last snapshot."""
+    settled: list[str]
+    """Sensors whose shadow has settled."""
 
 
 class Processor:
@@ -60,138 +68,259 @@ class Processor:
     ----------
     tier
         Its name, for the feature records.
-    topic
-        Its sensors' topic.
     pipelines
         Known pipelines by name.
-    default
-        Name of the tier's own pipeline.
-    read_snapshots
-        Gives the stored state of sensors that are not in memory.
     """
 
-    def __init__(
-        self,
-        tier: str,
-        topic: str,
-        pipelines: Mapping[str, Pipeline],
-        default: str,
-        read_snapshots: ReadSnapshots,
-    ) -> None:
-        self.topic = topic
-        self._pipelines = pipelines
-        self._default = default
-        self._read_snapshots = read_snapshots
-        self._engines = {name: Engine(pipeline) for name, pipeline in pipelines.items()}
-        self._encoders = {name: FeatureEncoder(pipeline, tier) for name, pipeline in pipelines.items()}
-        self._partitions: defaultdict[int, dict[Sensor, Engine]] = defaultdict(dict)
-        self._changed: defaultdict[int, dict[Sensor, Engine]] = defaultdict(dict)
-        self._latest: dict[bytes, bytes] = {}
+    def __init__(self, tier: str, pipelines: Mapping[str, Pipeline]) -> None:
+        self.engines = {name: Engine(pipeline) for name, pipeline in pipelines.items()}
+        self.residents: dict[str, Resident] = {}
+        self._tier = tier
+        self._encoders = {engine: FeatureEncoder(engine.pipeline, tier) for engine in self.engines.values()}
+        #: Engines of pipelines that have changed since, by the engine that replaces each and its fingerprint.
+        self._former: dict[tuple[Engine, bytes], Engine] = {}
+        self._shadowed = 0
+        self._changed: defaultdict[int, dict[Resident, None]] = defaultdict(dict)
 
-    def process(self, partition: int, records: Sequence[Any]) -> Output:
-        """Consume a batch of a partition's records."""
-        decoded = decode(records, self._pipelines, self._default)
-        output = Output(bad=decoded.bad)
-        position = Position(self.topic, partition, records[-1].offset + 1)
-        for columns in decoded.columns:
-            self._run(columns, records, position, output)
-        return output
+    def strangers(self, portion: Portion) -> set[str]:
+        """Sensors of a portion that are not in memory for its pipeline and partition; the others count as used."""
+        engine, partition = self.engines[portion.columns.pipeline.name], portion.partition
+        now, residents = time.monotonic(), self.residents
+        strangers = set()
+        for sensor_id in set(portion.columns.sensor_ids):
+            resident = residents.get(sensor_id)
+            if (
+                resident is None
+                or resident.partition != partition
+                or (resident.engine is not engine and (resident.shadow is None or resident.shadow.engine is not engine))
+            ):
+                strangers.add(sensor_id)
+            else:
+                resident.used = now
+        return strangers
 
-    def _run(self, columns: BlockColumns, records: Sequence[Any], position: Position, output: Output) -> None:
-        name = columns.pipeline.name
-        engine = self._engines[name]
-        unusable = self._bring_in(engine, set(columns.sensor_ids), position.partition)
-        if unusable:
-            refused = {number for number, sensor_id in enumerate(columns.sensor_ids) if sensor_id in unusable}
-            output.bad += [
-                BadInput(columns.records[number], Reason.UNUSABLE_STATE, unusable[columns.sensor_ids[number]])
-                for number in sorted(refused)
-            ]
-            columns = columns.without(refused)
-            if not columns.sensor_ids:
-                return
-        sensors = [engine.sensors[sensor_id] for sensor_id in columns.sensor_ids]
-        offsets = [records[index].offset for index in columns.records]
-        features = engine.process(
-            Blocks(sensors, columns.timestamps, columns.seqs, offsets, columns.values, columns.bounds), position
-        )
-        encoded = self._encoders[name].encode(columns, features)
-        keys = [columns.sensor_ids[block].encode() for block in features.block.tolist()]
-        output.features[name] = list(zip(keys, encoded, strict=True))
-        self._latest.update(output.features[name])
-        changed = self._changed[position.partition]
-        for block in features.block.tolist():
-            changed[sensors[block]] = engine
-        output.most_blocks = max(output.most_blocks, *(sensor.blocks for sensor in sensors))
-        gaps = sum(gap > 0 for gap in features.gap)
-        output.counts.add(
-            Counts(len(sensors), len(columns.values), len(encoded), features.replayed, features.late, gaps)
+    def is_changed(self, pipeline: str, fingerprint: bytes | None) -> bool:
+        """Whether a fingerprint is that of no pipeline there is, so that the one of this name may come after it."""
+        # Most are its own.
+        return fingerprint not in {None, self.engines[pipeline].pipeline.fingerprint} and all(
+            engine.pipeline.fingerprint != fingerprint for engine in self.engines.values()
         )
 
-    def _bring_in(self, engine: Engine, sensor_ids: set[str], partition: int) -> dict[str, str]:
-        """Take sensors in that are not in memory; gives why for each whose state cannot be used."""
-        missing = sorted(sensor_ids - engine.sensors.keys())
-        if not missing:
-            return {}
-        unusable = {}
-        for other in self._engines.values():
-            for sensor_id in other.sensors.keys() & missing:
-                unusable[sensor_id] = (
-                    f"sensor {sensor_id!r} runs pipeline {other.pipeline.name}, not {engine.pipeline.name}:"
-                    " send another pipeline's blocks under another sensorId"
-                )
-        wanted = [sensor_id for sensor_id in missing if sensor_id not in unusable]
-        stored = self._read_snapshots(partition, [sensor_id.encode() for sensor_id in wanted])
-        snapshots = {sensor_id: value for sensor_id, value in zip(wanted, stored, strict=True) if value is not None}
-        try:
-            sensors = engine.restore(snapshots) if snapshots else []
-        except SnapshotError:
-            sensors = []
-            for sensor_id, snapshot in snapshots.items():
-                try:
-                    sensors += engine.restore({sensor_id: snapshot})
-                except SnapshotError as error:
-                    unusable[sensor_id] = f"sensor {sensor_id!r}: {error}"
-        sensors += engine.admit([sensor_id for sensor_id in wanted if sensor_id not in snapshots])
-        self._partitions[partition].update(dict.fromkeys(sensors, engine))
-        return unusable
+    def take_in(self, pipeline: str, partition: int, snapshots: Mapping[str, bytes | None]) -> list[Sensor]:
+        """Take sensors into memory, each from its snapshot or, without one, as one that has seen nothing.
+
+        Raises
+        ------
+        SnapshotError
+            A snapshot is damaged or of another pipeline; nobody has been taken in then.
+        """
+        engine = self.engines[pipeline]
+        known = {sensor_id: snapshot for sensor_id, snapshot in snapshots.items() if snapshot is not None}
+        sensors = engine.restore(known) if known else []
+        sensors += engine.admit([sensor_id for sensor_id in snapshots if sensor_id not in known])
+        now = time.monotonic()
+        for sensor in sensors:
+            self.residents[sensor.id] = Resident(sensor, engine, partition, now)
+        return sensors
+
+    def take_in_shadowed(
+        self, former: Pipeline, pipeline: str, partition: int, snapshots: Mapping[str, bytes]
+    ) -> list[Sensor]:
+        """Take in sensors that go on with a former pipeline while the present one settles beside it, from nothing.
+
+        Parameters
+        ----------
+        former
+            That made the snapshots; of the same rate and channels as the present one.
+        pipeline
+            Name of the present one.
+        partition
+            Of the sensors' blocks.
+        snapshots
+            By sensor.
+        """
+        engine = self.engines[pipeline]
+        key = engine, former.fingerprint
+        if key not in self._former:
+            now = engine.pipeline
+            # The input is decoded as the present one says, and missing samples are no part of a state's identity.
+            former = replace(former, name=now.name, gap=now.gap, max_gap=now.max_gap, non_finite=now.non_finite)
+            self._former[key] = Engine(former)
+            self._encoders[self._former[key]] = FeatureEncoder(former, self._tier)
+        old = self._former[key]
+        sensors = old.restore(snapshots)
+        moment = time.monotonic()
+        for sensor, shadow in zip(sensors, engine.admit(list(snapshots)), strict=True):
+            shadow.take_place_of(sensor)
+            self.residents[sensor.id] = Resident(sensor, old, partition, moment, shadow=Shadow(shadow, engine))
+        self._shadowed += len(sensors)
+        return sensors
+
+    def is_shadowed(self, sensor_id: str) -> bool:
+        """Whether a sensor is in memory, in a former pipeline."""
+        resident = self.residents.get(sensor_id)
+        return resident is not None and resident.shadow is not None
+
+    def take_over(self, sensor_ids: Iterable[str]) -> None:
+        """Let the shadows of sensors take their places."""
+        for sensor_id in sensor_ids:
+            resident = self.residents[sensor_id]
+            shadow = cast("Shadow", resident.shadow)
+            shadow.sensor.take_place_of(resident.sensor)
+            resident.engine.evict([resident.sensor])
+            resident.sensor, resident.engine, resident.shadow = shadow.sensor, shadow.engine, None
+            self._shadowed -= 1
+
+    def parts(self, portion: Portion) -> list[Portion]:
+        """Split a portion so that the sensors of each part are in one engine; hardly ever anything is to be split."""
+        if not self._shadowed:
+            return [portion]
+        numbers: defaultdict[Engine, list[int]] = defaultdict(list)
+        for number, sensor_id in enumerate(portion.columns.sensor_ids):
+            numbers[self.residents[sensor_id].engine].append(number)
+        return [portion.only(own) for own in numbers.values()]
+
+    def run(self, portion: Portion, *, confirmed: bool) -> Output:
+        """Consume blocks of sensors that are in memory, all in one engine.
+
+        Parameters
+        ----------
+        portion
+            The blocks.
+        confirmed
+            Whether missing samples before a block are known to be missing for good; blocks after them are
+            left alone otherwise.
+        """
+        columns, residents = portion.columns, self.residents
+        engine = residents[columns.sensor_ids[0]].engine
+        sensors = [residents[sensor_id].sensor for sensor_id in columns.sensor_ids]
+        offsets = [record.offset for record in portion.records]
+        blocks = Blocks(
+            sensors,
+            columns.timestamps,
+            columns.seqs,
+            columns.streams,
+            offsets,
+            columns.values,
+            columns.bounds,
+        )
+        features = engine.process(blocks, portion.position, confirmed=confirmed)
+        encoded = self._encoders[engine].encode(columns, features)
+        is_former = engine is not self.engines[columns.pipeline.name]
+        changed = self._changed[portion.partition]
+        for sensor in features.changed:
+            changed[residents[sensor.id]] = None
+        records = []
+        for block, record in zip(features.block.tolist(), encoded, strict=True):
+            sensor_id = columns.sensor_ids[block]
+            residents[sensor_id].latest = record
+            records.append((sensor_id.encode(), record))
+        return Output(
+            records,
+            {sensor.id: deferral for sensor, deferral in features.deferred.items()},
+            Counter(features.events),
+            len(columns.values)
+            - sum(
+                columns.bounds[block + 1] - columns.bounds[block]
+                for deferral in features.deferred.values()
+                for block in deferral.blocks
+            ),
+            max((sensor.blocks for sensor in sensors), default=0),
+            self._run_shadows(portion, features) if is_former else [],
+        )
+
+    def _run_shadows(self, portion: Portion, features: Features) -> list[str]:
+        """Run what the former pipeline was given through the present one; gives the sensors that have settled."""
+        deferred = {number for deferral in features.deferred.values() for number in deferral.blocks}
+        consumed = portion.without(deferred)
+        columns = consumed.columns
+        residents = {sensor_id: self.residents[sensor_id] for sensor_id in portion.columns.sensor_ids}
+        shadows = {id_: resident.shadow for id_, resident in residents.items() if resident.shadow is not None}
+        engine = self.engines[columns.pipeline.name]
+        if consumed.records:
+            offsets = [record.offset for record in consumed.records]
+            sensors = [shadows[sensor_id].sensor for sensor_id in columns.sensor_ids]
+            blocks = Blocks(
+                sensors,
+                columns.timestamps,
+                columns.seqs,
+                columns.streams,
+                offsets,
+                columns.values,
+                columns.bounds,
+            )
+            for block in engine.process(blocks, consumed.position, confirmed=True).block.tolist():
+                count = columns.bounds[block + 1] - columns.bounds[block]
+                shadows[columns.sensor_ids[block]].samples += count // engine.pipeline.signal.channels
+        for sensor_id, shadow in shadows.items():
+            # It has placed the same blocks; but its position lies before those that were deferred.
+            shadow.sensor.take_place_of(residents[sensor_id].sensor)
+        return [id_ for id_, shadow in shadows.items() if shadow.samples >= engine.pipeline.settle_samples]
 
     @property
     def sensor_count(self) -> int:
         """Sensors in memory."""
-        return sum(len(engine.sensors) for engine in self._engines.values())
+        return len(self.residents)
 
     def take_states(self, partition: int) -> list[Saved]:
         """States of a partition's sensors that changed since they were taken last."""
-        by_engine: defaultdict[Engine, list[Sensor]] = defaultdict(list)
-        for sensor, engine in self._changed.pop(partition, {}).items():
-            by_engine[engine].append(sensor)
-        states = []
-        for engine, sensors in by_engine.items():
-            pipeline = engine.pipeline
-            for sensor, snapshot in zip(sensors, engine.snapshots(sensors), strict=True):
-                features = self._latest.pop(sensor.id.encode())
-                states.append(
-                    Saved(
-                        sensor.id,
-                        snapshot,
-                        sensor.epoch,
-                        sensor.next_index,
-                        cast("Position", sensor.position),
-                        pipeline.name,
-                        pipeline.signal.sample_rate,
-                        features,
-                    )
-                )
-        return states
+        return _saved(self._changed.pop(partition, {}))
 
-    def release(self, partitions: Iterable[int]) -> None:
+    def states_of(self, sensor_ids: Iterable[str]) -> list[Saved]:
+        """States of sensors in memory, changed or not; they count as taken."""
+        residents = [self.residents[id_] for id_ in sensor_ids if id_ in self.residents]
+        for resident in residents:
+            self._changed[resident.partition].pop(resident, None)
+        return _saved(resident for resident in residents if resident.sensor.position is not None)
+
+    def idle(self, since: float) -> list[Resident]:
+        """Sensors that have had no block since a time on the monotonic clock, and whose state is saved."""
+        return [
+            resident
+            for resident in self.residents.values()
+            if resident.used < since and resident not in self._changed.get(resident.partition, {})
+        ]
+
+    def evict(self, sensor_ids: Iterable[str]) -> None:
+        """Forget sensors, as far as they are in memory."""
+        by_engine: defaultdict[Engine, list[Sensor]] = defaultdict(list)
+        for sensor_id in sensor_ids:
+            resident = self.residents.pop(sensor_id, None)
+            if resident is not None:
+                by_engine[resident.engine].append(resident.sensor)
+                if resident.shadow is not None:
+                    by_engine[resident.shadow.engine].append(resident.shadow.sensor)
+                    self._shadowed -= 1
+                self._changed.get(resident.partition, {}).pop(resident, None)
+        for engine, sensors in by_engine.items():
+            engine.evict(sensors)
+
+    def release(self, partitions: Container[int]) -> None:
         """Forget all sensors of partitions that this worker gives up."""
-        for partition in partitions:
-            by_engine: defaultdict[Engine, list[Sensor]] = defaultdict(list)
-            for sensor, engine in self._partitions.pop(partition, {}).items():
-                by_engine[engine].append(sensor)
-            for engine, sensors in by_engine.items():
-                engine.evict(sensors)
-            for sensor in self._changed.pop(partition, {}):
-                self._latest.pop(sensor.id.encode(), None)
+        self.evict([id_ for id_, resident in self.residents.items() if resident.partition in partitions])
+
+
+def _saved(residents: Iterable[Resident]) -> list[Saved]:
+    by_engine: defaultdict[Engine, list[Resident]] = defaultdict(list)
+    for resident in residents:
+        by_engine[resident.engine].append(resident)
+    states = []
+    for engine, own in by_engine.items():
+        name, rate = engine.pipeline.name, engine.pipeline.signal.sample_rate
+        for resident, snapshot in zip(own, engine.snapshots([each.sensor for each in own]), strict=True):
+            sensor = resident.sensor
+            position = cast("Position", sensor.position)
+            states.append(
+                Saved(
+                    sensor.id,
+                    snapshot,
+                    sensor.epoch,
+                    sensor.restarts,
+                    sensor.next_index,
+                    position,
+                    name,
+                    rate,
+                    resident.latest,
+                )
+            )
+    return states

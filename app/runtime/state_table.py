@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-import rocksdict
 from faust import Table
-from faust.stores.rocksdb import Store
-from faust.types import TopicT
+from faust.types import StoreT, TopicT
+from yarl import URL
 
 from app.runtime.outbox import Outgoing
+from app.runtime.snapshot_store import SnapshotStore
 from app.settings import TierName
 from app.topics import SENSOR_PARTITIONS, changelog_topic
 
 if TYPE_CHECKING:
     from app.faust_app import ContinuumApp
+
+logger = logging.getLogger(__name__)
 
 #: Faust's defaults are for one big database; a table here has one for each of its partitions.
 ROCKSDB_OPTIONS = {
@@ -38,6 +41,11 @@ class StateTable(Table[bytes, bytes]):
 
     app: ContinuumApp
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        #: Offsets behind which others' records stand, by partition.
+        self._others: dict[int, int] = {}
+        super().__init__(*args, **kwargs)
+
     @classmethod
     def for_tier(cls, app: ContinuumApp, tier: TierName) -> StateTable:
         """Declare the table of a tier."""
@@ -53,10 +61,17 @@ class StateTable(Table[bytes, bytes]):
 
     def read(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
         """Snapshots of sensors in a partition that this worker owns; None for those that have none."""
-        return cast("list[bytes | None]", self._database(partition).get(list(keys)))
+        return self._store_on_disk.read(partition, list(keys))
+
+    def snapshots(self, partition: int) -> list[tuple[bytes, bytes]]:
+        """All sensors of a partition that this worker owns, with their snapshots."""
+        return self._store_on_disk.items_of(partition)
 
     async def write(self, partition: int, snapshots: Mapping[bytes, bytes]) -> None:
         """Write snapshots; returns when the changelog and the disk have them.
+
+        Where another worker's records stand between ours, which only one that was paused past its session can
+        have sent, the disk says that it is current up to these only: the next recovery looks at them.
 
         Raises
         ------
@@ -67,17 +82,34 @@ class StateTable(Table[bytes, bytes]):
         batches = await self.app.outbox.send_to(
             topic, partition, [Outgoing(key, value) for key, value in snapshots.items()]
         )
-        sent = await asyncio.gather(*batches)
-        # A batch is acknowledged with the offset of its first record; nobody else writes to this partition.
-        persisted = sent[0].offset + len(snapshots) - 1
-        batch = rocksdict.WriteBatch(raw_mode=True)
-        for key, value in snapshots.items():
-            batch.put(key, value)
-        batch.put(Store.offset_key, str(persisted).encode())
-        self._database(partition).write(batch)
+        acknowledged = await asyncio.gather(*(batch.acknowledged for batch in batches))
+        before = self._store_on_disk.reached(partition)
+        reached = before
+        for batch, metadata in zip(batches, acknowledged, strict=True):
+            if metadata.offset != reached + 1:
+                self._note_others(partition, before, metadata.offset)
+                reached = before
+                break
+            reached += batch.records
+        self._store_on_disk.write(partition, snapshots, reached)
 
-    def _database(self, partition: int) -> Any:
-        return cast("Store", self.data)._db_for_partition(partition)  # noqa: SLF001 - Faust reads it key by key
+    def _note_others(self, partition: int, before: int, offset: int) -> None:
+        if self._others.get(partition) != before:  # else it has been said
+            self._others[partition] = before
+            logger.warning(
+                "%s-%d: another worker has written between offsets %d and %d; the next recovery reads from there",
+                self.changelog_topic_name,
+                partition,
+                before,
+                offset,
+            )
+
+    @property
+    def _store_on_disk(self) -> SnapshotStore:
+        return cast("SnapshotStore", self.data)
+
+    def _new_store_by_url(self, url: str | URL) -> StoreT[Any, Any]:
+        return SnapshotStore(url, self.app, self, table_name=self.name, loop=self.loop, options=self.options)
 
     async def on_start(self) -> None:
         """Start the store; the changelog topic exists already (`continuum topics create`)."""

@@ -1,11 +1,10 @@
-"""A tier in a worker: its agent's loop, and the checkpoints and the mirror beside it."""
+"""A tier in a worker: its agent's loop, and what runs beside it."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from faust import Stream
@@ -13,25 +12,37 @@ from faust.types import TP, EventT, StreamT
 from mode import Service
 
 from app import metrics
-from app.runtime.checkpoint import Checkpointer, Pending
-from app.runtime.mirror import Mirror
-from app.runtime.outbox import Outgoing
-from app.runtime.processor import Counts, Output, Processor
+from app.dsp.snapshot import Position
+from app.mirror.mirror import Mirror
+from app.mirror.ownership import Ownership
+from app.mirror.states import Saved
+from app.pipelines import TIER_PIPELINES
+from app.runtime.arrivals import POLL_SECONDS, Arrivals
+from app.runtime.checkpoint import Checkpointer
+from app.runtime.claims import Claims
+from app.runtime.copies import saved_from
+from app.runtime.departures import Departures
+from app.runtime.emitter import Emitter
+from app.runtime.portion import Pending, Portion
+from app.runtime.processor import Processor
 from app.runtime.state_table import StateTable
+from app.runtime.upgrade import Upgrades
 from app.settings import TierName
-from app.topics import dead_letter_topic, features_topic, sensor_topic
+from app.topics import sensor_topic
 from app.transport.batch import PartitionBatch
+from app.wire.decode import decode
 
 if TYPE_CHECKING:
     from app.faust_app import ContinuumApp
 
-logger = logging.getLogger(__name__)
+SLICE_BYTES = 8 << 20
+"""Of messages that are decoded at once; their samples take up to sixteen times as much."""
 
-LATEST_RECORDS = 20
-"""Feature records kept for the web page."""
+MOST_HELD = 1 << 22
+"""Values of blocks that wait for their sensors, beyond which no more input is taken."""
 
-LONGEST_DETAIL = 500
-"""Characters of a dead letter's detail, which may quote the input."""
+IDLE_LOOKS = 8
+"""How often in `idle_after` idle sensors are looked for."""
 
 
 class Tier(Service):
@@ -45,29 +56,48 @@ class Tier(Service):
         Of the tier.
     table
         Where its sensors' snapshots are kept.
-    pipeline
-        Name of the pipeline of blocks that name none.
     """
 
-    def __init__(self, app: ContinuumApp, name: TierName, table: StateTable, pipeline: str, **kwargs: Any) -> None:
+    def __init__(self, app: ContinuumApp, name: TierName, table: StateTable, **kwargs: Any) -> None:
         settings = app.settings
         self.app = app
         self.name = name
         self.topic = sensor_topic(settings, name)
-        self.processor = Processor(name, self.topic, app.pipelines, pipeline, table.read)
-        self.mirror = Mirror(app.redis, settings.topic_prefix, name)
+        self._pipeline = TIER_PIPELINES[name]
+        self._idle_pause = settings.idle_after / IDLE_LOOKS
+        self.processor = Processor(name, app.pipelines)
+        self._table = table
+        ownership = Ownership(app.redis, settings.topic_prefix, name, settings.handoff_wait)
+        claims = Claims(ownership)
+        self.mirror = Mirror(ownership, on_refused=self._lose, resync=self._all_states)
+        self.emitter = Emitter(app.outbox, settings, name)
         self.checkpoints = Checkpointer(
             self.processor,
             table,
             self.mirror,
+            claims,
             lambda: app.consumer_generation_id,
+            self._confirm,
             settings.checkpoint_seconds,
             settings.checkpoint_messages,
         )
-        self.counts = Counts()
-        self.dead_letters: dict[str, int] = {}
-        self.latest: deque[bytes] = deque(maxlen=LATEST_RECORDS)
+        self.arrivals = Arrivals(
+            name, self.processor, claims, table.read, self.emitter, self.checkpoints.after_run, settings.handoff_wait
+        )
+        self._departures = Departures(
+            name,
+            self.processor,
+            self.arrivals,
+            self.checkpoints,
+            claims,
+            lambda partition: app.batches.lag(TP(self.topic, partition)),
+            settings.handoff_wait,
+            settings.idle_after,
+        )
         self._in_hand = asyncio.Lock()
+        self._upgrades = Upgrades(
+            settings, self._pipeline, app.pipelines, self.arrivals, app.definitions, self._in_hand
+        )
         super().__init__(**kwargs)
         app.tiers[name] = self
 
@@ -82,58 +112,51 @@ class Tier(Service):
 
     async def process(self, event: EventT[Any]) -> None:
         """Process a batch: change state, send features and dead letters."""
-        consumer = self.app.batches
+        while self.arrivals.held_samples > MOST_HELD and not self.should_stop:
+            await self.sleep(POLL_SECONDS)
         async with self._in_hand:
             message = event.message
-            if not consumer.accepts(message):
+            if not self.app.batches.accepts(message):
                 return
             batch: PartitionBatch = cast("Any", message.value)
             # The event is held until it is committed; its records need not be.
             message.value = event.value = None
-            partition = message.partition
             pending = Pending(event)
-            self.checkpoints.add(partition, pending)
+            self.checkpoints.add(message.partition, pending)
             started = time.perf_counter()
-            output = self.processor.process(partition, batch.records)
+            for records in _slices(batch.records):
+                await self._process(records, message.partition, pending)
+            pending.held -= 1
             metrics.BATCH_SECONDS.labels(self.name).observe(time.perf_counter() - started)
-            self._count(output)
-            await self._send(output, batch, message.tp, pending)
-            self.checkpoints.after_batch(partition, output.most_blocks)
+            metrics.SENSORS.labels(self.name).set(self.processor.sensor_count)
 
-    async def _send(self, output: Output, batch: PartitionBatch, tp: TP, pending: Pending) -> None:
-        outbox, settings = self.app.outbox, self.app.settings
-        for pipeline, records in output.features.items():
-            topic = features_topic(settings, pipeline)
-            pending.sent += await outbox.send(topic, (Outgoing(key, value) for key, value in records))
-        if output.bad:
-            letters = []
-            for bad in output.bad:
-                record = batch.records[bad.record]
-                source = f"{tp.topic}-{tp.partition}-{record.offset}"
-                headers = [
-                    ("reason", bad.reason.encode()),
-                    ("detail", bad.detail[:LONGEST_DETAIL].encode(errors="backslashreplace")),
-                    ("source", source.encode()),
-                ]
-                letters.append(Outgoing(record.key, record.value, headers))
-            pending.sent += await outbox.send(dead_letter_topic(settings), letters)
-        pending.queued.set()
+    async def _process(self, records: Sequence[Any], partition: int, pending: Pending) -> None:
+        decoded = decode(records, self.app.pipelines, self._pipeline)
+        bad = [(why, records[why.record]) for why in decoded.bad]
+        if bad:
+            with pending.sending():
+                await self.emitter.dead_letters_of(bad, f"{self.topic}-{partition}", pending)
+        position = Position(self.topic, partition, records[-1].offset + 1)
+        for columns in decoded.columns:
+            own = [records[number] for number in columns.records]
+            await self.arrivals.process(Portion(columns, own, position, pending))
 
-    def _count(self, output: Output) -> None:
-        counts, name = output.counts, self.name
-        self.counts.add(counts)
-        metrics.BLOCKS.labels(name).inc(counts.blocks)
-        metrics.SAMPLES.labels(name).inc(counts.samples)
-        metrics.FEATURES.labels(name).inc(counts.features)
-        metrics.REPLAYED.labels(name).inc(counts.replayed)
-        metrics.LATE.labels(name).inc(counts.late)
-        metrics.GAPS.labels(name).inc(counts.gaps)
-        metrics.SENSORS.labels(name).set(self.processor.sensor_count)
-        for bad in output.bad:
-            metrics.DEAD_LETTERS.labels(name, bad.reason).inc()
-            self.dead_letters[bad.reason] = self.dead_letters.get(bad.reason, 0) + 1
-        for records in output.features.values():
-            self.latest.extend(value for _, value in records[-LATEST_RECORDS:])
+    async def _confirm(self, generation: int) -> bool:
+        return await self.app.batches.confirm(generation)
+
+    def _lose(self, refused: list[Saved]) -> None:
+        self._departures.lose(refused)
+
+    def _all_states(self) -> Iterator[Saved]:
+        """States of all sensors of our partitions, as the table has them, for a Redis that has lost its own."""
+        pipelines = {pipeline.fingerprint: pipeline for pipeline in self.app.pipelines.values()}
+        for tp in sorted(self.app.batches.assignment()):
+            if tp.topic == self.topic:
+                # All of a partition at once: it may be given away while Redis takes them bit by bit.
+                for key, snapshot in self._table.snapshots(tp.partition):
+                    state = saved_from(key.decode(), snapshot, pipelines)
+                    if state is not None:
+                        yield state
 
     async def settle(self) -> None:
         """Finish the batch in hand and checkpoint everything."""
@@ -142,8 +165,9 @@ class Tier(Service):
 
     def release(self, revoked: set[TP]) -> None:
         """Forget the partitions of ours among those revoked; their state has been saved, or will be computed again."""
-        partitions = [tp.partition for tp in revoked if tp.topic == self.topic]
+        partitions = {tp.partition for tp in revoked if tp.topic == self.topic}
         self.checkpoints.release(partitions)
+        self.arrivals.release(partitions)
         self.processor.release(partitions)
 
     @Service.task
@@ -153,3 +177,34 @@ class Tier(Service):
     @Service.task
     async def _mirror(self) -> None:
         await self.mirror.run()
+
+    @Service.task
+    async def _meet_others(self) -> None:
+        while not self.should_stop:
+            await self.arrivals.resolve(self._in_hand)
+            await self._departures.give_what_is_wanted()
+            await self._departures.drop_what_is_lost()
+            metrics.HELD.labels(self.name).set(len(self.arrivals.waiting))
+            await self.sleep(POLL_SECONDS)
+
+    @Service.task
+    async def _upgrade(self) -> None:
+        await self._upgrades.run()
+
+    @Service.task
+    async def _evict_idle(self) -> None:
+        while not self.should_stop:
+            await self.sleep(self._idle_pause)
+            await self._departures.evict_idle()
+
+
+def _slices(records: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Split a batch where it is large: compressed, a small one may hold gigabytes of samples."""
+    begin = size = 0
+    for number, record in enumerate(records):
+        length = len(record.value or b"")
+        if size + length > SLICE_BYTES and number > begin:
+            yield records[begin:number]
+            begin, size = number, 0
+        size += length
+    yield records[begin:]

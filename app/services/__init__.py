@@ -7,7 +7,7 @@ loopback ports that only this machine reaches. In the folder lie, for Kafka and 
 
 from app.services.errors import ServiceError
 from app.services.lifecycle import SETTINGS, Endpoints, down, running, start, up
-from app.services.missing import given_addresses, start_missing
+from app.services.missing import given_addresses, start_missing, temporary_services
 
 __all__ = [
     "SETTINGS",
@@ -18,5 +18,6 @@ __all__ = [
     "running",
     "start",
     "start_missing",
+    "temporary_services",
     "up",
 ]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _POLL_SECONDS = 0.02
+_LOOKS = 5
+_KILL = (signal.SIGKILL, 10.0)
 # `exec` keeps the process id that the shell has just written.
 _WRITE_PID_THEN_RUN = 'echo $$ >"$0" && exec "$@"'
 
@@ -50,10 +52,15 @@ class Daemon:
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
         psutil = _psutil()
-        try:
-            return pid if self.folder.samefile(psutil.Process(pid).cwd()) else None
-        except (psutil.Error, OSError):
-            return None
+        for _ in range(_LOOKS):
+            try:
+                return pid if self.folder.samefile(psutil.Process(pid).cwd()) else None
+            except (psutil.Error, OSError):
+                if not psutil.pid_exists(pid):
+                    return None
+                # While a process turns into another program, the system does not say where it works.
+                time.sleep(_POLL_SECONDS)
+        return None
 
     def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         """Start the program in a session of its own, so that neither Ctrl-C nor our end takes it along.
@@ -83,8 +90,13 @@ class Daemon:
         # As long as we live the daemon is our child, and would stay behind as a zombie when it ends.
         reaper = threading.Thread(target=process.wait, name=f"reap-{process.pid}", daemon=True)
         reaper.start()
-        while self.pid() is None and reaper.is_alive():
-            time.sleep(_POLL_SECONDS)
+        try:
+            while self.pid() is None and reaper.is_alive():
+                time.sleep(_POLL_SECONDS)
+        except BaseException:
+            # Interrupted before it has written its id: nobody else could find it.
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
 
     def stop(self, grace: float) -> bool:
         """Ask the daemon to end; kill it where it has not after `grace` seconds.
@@ -99,10 +111,17 @@ class Daemon:
         ServiceError
             Not even killing ended it.
         """
+        return self._end((signal.SIGTERM, grace), _KILL)
+
+    def kill(self) -> bool:
+        """End the daemon at once, without a chance to tidy up; as for `stop` otherwise."""
+        return self._end(_KILL)
+
+    def _end(self, *attempts: tuple[signal.Signals, float]) -> bool:
         pid = self.pid()
         if pid is None:
             return False
-        for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
+        for number, seconds in attempts:
             try:
                 # The whole group: helpers of the program must not outlive it.
                 os.killpg(pid, number)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _REQUEST_SECONDS = 5.0
-_CONFIG_FILE = "server.properties"
-_LOG_DIR = "data"
+CONFIG_FILE = "server.properties"
+LOG_DIR = "data"
 
 # Paths are relative to the working folder, so that the data folder may be moved. The quorum's address is
 # configuration here, not data (static voters), so that the ports may change between runs.
@@ -61,14 +61,13 @@ log.segment.bytes=33554432
 # Both in one daemon, so that formatting, too, survives its starter and is never done twice at once. Kafka writes
 # meta.properties last; what a format that was cut short has written before is replaced.
 _FORMAT_THEN_RUN = f"""\
-test -f {_LOG_DIR}/meta.properties ||
-    "$@" kafka.tools.StorageTool format --config {_CONFIG_FILE} --cluster-id "$0" || exit
-exec "$@" kafka.Kafka {_CONFIG_FILE}
+test -f {LOG_DIR}/meta.properties ||
+    "$@" kafka.tools.StorageTool format --config {CONFIG_FILE} --cluster-id "$0" || exit
+exec "$@" kafka.Kafka {CONFIG_FILE}
 """
 
+_MEMORY = ("-Xms256m", "-Xmx768m")
 _JAVA_OPTIONS = (
-    "-Xms256m",
-    "-Xmx768m",
     "-Djava.awt.headless=true",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS",
@@ -90,33 +89,27 @@ class KafkaServer(Service):
 
     def prepare(self, progress: Progress) -> None:
         """See that there is a Java runtime; fetch and verify the jars."""
-        find_java()
-        locked = jars.read_lock(jars.LOCK_FILE.read_text())
-        self._class_path = jars.fetch(locked, jars.maven(), progress)
+        self._class_path = class_path(progress)
 
     def configure(self, numbers: list[int]) -> tuple[list[str], dict[str, str]]:
         """Write `server.properties`; the command formats the data folder first where it is new."""
         port, controller_port = numbers
-        (self.folder / _CONFIG_FILE).write_text(
-            _CONFIG.format(host=LOOPBACK, port=port, controller_port=controller_port, log_dir=_LOG_DIR)
+        (self.folder / CONFIG_FILE).write_text(
+            _CONFIG.format(host=LOOPBACK, port=port, controller_port=controller_port, log_dir=LOG_DIR)
         )
-        # In the environment rather than among the arguments, where it would bury the rest.
-        environment = {"CLASSPATH": os.pathsep.join(map(str, self._class_path))}
-        # A leading "-" would be taken for an option.
-        cluster_id = "C" + secrets.token_urlsafe(16)[1:]
-        return ["/bin/sh", "-c", _FORMAT_THEN_RUN, cluster_id, find_java(), *_JAVA_OPTIONS], environment
+        return node_command(new_cluster_id(), _MEMORY), node_environment(self._class_path)
 
     def problem(self, port: int) -> str | None:
         """Ask it for the cluster: it must be ours, and have its broker."""
         # Before it listens, a client would only fill the log with failed attempts.
         try:
             socket.create_connection((LOOPBACK, port), timeout=1.0).close()
-            cluster_id, brokers = asyncio.run(_describe_cluster(self.address_at(port)))
+            cluster_id, brokers = asyncio.run(describe_cluster(self.address_at(port)))
         except (OSError, KafkaError, TimeoutError) as error:
             return f"it does not answer at port {port} ({error!r})"
         if cluster_id != self._cluster_id():
             return f"another Kafka (cluster {cluster_id}) answers at its port {port}"
-        return None if brokers == 1 else "its broker has not joined the cluster"
+        return None if brokers else "its broker has not joined the cluster"
 
     def address_at(self, port: int) -> str:
         """Give its bootstrap address."""
@@ -124,10 +117,39 @@ class KafkaServer(Service):
 
     def _cluster_id(self) -> str | None:
         try:
-            lines = (self.folder / _LOG_DIR / "meta.properties").read_text().splitlines()
+            lines = (self.folder / LOG_DIR / "meta.properties").read_text().splitlines()
         except FileNotFoundError:
             return None
         return next((line.removeprefix("cluster.id=") for line in lines if line.startswith("cluster.id=")), None)
+
+
+def class_path(progress: Progress) -> list[Path]:
+    """See that there is a Java runtime; fetch and verify Kafka's jars.
+
+    Raises
+    ------
+    ServiceError
+        One is missing.
+    """
+    find_java()
+    return jars.fetch(jars.read_lock(jars.LOCK_FILE.read_text()), jars.maven(), progress)
+
+
+def new_cluster_id() -> str:
+    """Draw the id that the nodes of a new cluster share."""
+    # A leading "-" would be taken for an option.
+    return "C" + secrets.token_urlsafe(16)[1:]
+
+
+def node_command(cluster_id: str, java_options: Sequence[str]) -> list[str]:
+    """Give the command of a node whose working folder holds `server.properties`; it formats its data where new."""
+    return ["/bin/sh", "-c", _FORMAT_THEN_RUN, cluster_id, find_java(), *java_options, *_JAVA_OPTIONS]
+
+
+def node_environment(class_path: Sequence[Path]) -> dict[str, str]:
+    """Give the variables that `node_command` needs."""
+    # In the environment rather than among the arguments, where it would bury the rest.
+    return {"CLASSPATH": os.pathsep.join(map(str, class_path))}
 
 
 def find_java() -> str:
@@ -145,13 +167,13 @@ def find_java() -> str:
     return str(JAVA)
 
 
-async def _describe_cluster(bootstrap: str) -> tuple[str, int]:
-    """Ask for the id of a cluster and the number of its brokers."""
+async def describe_cluster(bootstrap: str) -> tuple[str, set[int]]:
+    """Ask for the id of a cluster and the numbers of its living brokers."""
     client = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=int(_REQUEST_SECONDS * 1000))
     try:
         async with asyncio.timeout(_REQUEST_SECONDS):
             await client.start()
             cluster = await client.describe_cluster()
-            return cluster["cluster_id"], len(cluster["brokers"])
+            return cluster["cluster_id"], {broker["node_id"] for broker in cluster["brokers"]}
     finally:
         await client.close()

@@ -15,7 +15,7 @@ from app.services.redis import RedisServer
 from app.settings import ENDPOINTS_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
     from app.services.service import Progress, Service
@@ -85,13 +85,20 @@ def start(datadir: Path, settings: Collection[str], *, progress: Progress = _sil
             service.prepare(progress)
         for service in wanted:
             service.start(progress)
-        running_now = {service.setting: address for service in services if (address := service.address)}
+        running_now = _addresses(services)
         _write_endpoints(datadir, running_now)
         return {setting: running_now[setting] for setting in settings}
 
 
-def down(datadir: Path) -> list[str]:
+def down(datadir: Path, settings: Collection[str] = SETTINGS) -> list[str]:
     """Stop the services of a data folder, and only these; their data stays.
+
+    Parameters
+    ----------
+    datadir
+        Data folder.
+    settings
+        Stop only the services of these settings (see `SETTINGS`).
 
     Returns
     -------
@@ -106,17 +113,29 @@ def down(datadir: Path) -> list[str]:
     if not datadir.is_dir():
         return []
     with _locked(datadir, _silent):
+        services = _services(datadir)
         (datadir / ENDPOINTS_FILE).unlink(missing_ok=True)
-        return [service.name for service in _services(datadir) if service.stop()]
+        stopped = [service.name for service in services if service.setting in settings and service.stop()]
+        if left := _addresses(services):
+            _write_endpoints(datadir, left)
+        return stopped
 
 
 def running(datadir: Path) -> Endpoints | None:
     """Give the addresses of the services if both are up, else None. Asks the system, not the services."""
     if not (datadir / ENDPOINTS_FILE).exists():
         return None
-    addresses = {service.setting: service.address for service in _services(datadir)}
-    kafka_bootstrap, redis_url = addresses[KafkaServer.setting], addresses[RedisServer.setting]
-    return Endpoints(kafka_bootstrap, redis_url) if kafka_bootstrap and redis_url else None
+    addresses = addresses_of(datadir)
+    return Endpoints(**addresses) if len(addresses) == len(SETTINGS) else None
+
+
+def addresses_of(datadir: Path) -> dict[str, str]:
+    """Give the addresses, by setting, of those services of a data folder that run, healthy or not yet."""
+    return _addresses(_services(datadir))
+
+
+def _addresses(services: Iterable[Service]) -> dict[str, str]:
+    return {service.setting: address for service in services if (address := service.address)}
 
 
 def _services(datadir: Path) -> tuple[Service, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from faust.transport.drivers import aiokafka as driver
@@ -13,6 +14,7 @@ from mode.utils.futures import notify
 
 from app.transport.batch import PartitionBatch
 from app.transport.deliveries import Deliveries
+from app.transport.lease import Lease
 
 if TYPE_CHECKING:
     from app.faust_app import ContinuumApp
@@ -22,6 +24,13 @@ EMPTY_FETCH_PAUSE = 0.05
 
 LONGEST_FETCH = 0.25
 """Seconds that a fetch waits for records; a seek has to wait for it."""
+
+LAST_COMMIT_SECONDS = 1.0
+"""What a worker that stops waits for brokers that have not answered it before."""
+
+
+LEASE_PAUSE = 0.05
+"""Seconds between looks at a lease that has run out and may be prolonged or lost."""
 
 
 class _Moment(NamedTuple):
@@ -37,6 +46,13 @@ class OutOfOrderError(Exception):
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread that runs aiokafka's consumer."""
+
+    consumer: Consumer
+
+    async def on_start(self) -> None:
+        """Follow what the group answers from the first request on."""
+        await super().on_start()
+        self.consumer.lease.follow(self._ensure_consumer()._coordinator)  # noqa: SLF001 - aiokafka offers no hook
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek the partitions of agents' topics to where their group's commit stands, else to their beginning.
@@ -91,6 +107,7 @@ class Consumer(driver.Consumer):
         self._position: dict[TP, int] = {}
         self._fetching = asyncio.Lock()
         super().__init__(*args, **kwargs)
+        self.lease = Lease(self.app.settings.session_timeout)
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -109,12 +126,12 @@ class Consumer(driver.Consumer):
             is_agents = self.app.topics.acks_enabled_for(tp.topic)
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
             for record in [batch] if is_agents else batch:
-                if not self.flow_active or fetched_at.generation != self.app.consumer_generation_id:
+                if not self.flow_active or fetched_at != self._moment():
                     return
-                if not is_agents:
-                    yield tp, self._to_message(tp, record)
-                elif fetched_at.seeks == self._seeks:
-                    yield tp, self._as_batch(tp, record)
+                yield tp, self._as_batch(tp, record) if is_agents else self._to_message(tp, record)
+
+    def _moment(self) -> _Moment:
+        return _Moment(self._seeks, self.app.consumer_generation_id)
 
     def _as_batch(self, tp: TP, records: list[Any]) -> ConsumerMessage:
         last = records[-1]
@@ -135,7 +152,7 @@ class Consumer(driver.Consumer):
         if not self.flow_active:
             await self.wait(self.can_resume_flow)  # type: ignore[arg-type]
         async with self._fetching:
-            began = _Moment(self._seeks, self.app.consumer_generation_id)
+            began = self._moment()
             wanted = set(self._get_active_partitions())
             if wanted:
                 return await self._getmany(active_partitions=wanted, timeout=min(timeout, LONGEST_FETCH)), began
@@ -208,6 +225,18 @@ class Consumer(driver.Consumer):
         await self.maybe_wait_for_commit_to_finish()
         return await super().commit(topics, start_new_transaction)
 
+    async def maybe_wait_for_commit_to_finish(self) -> bool:
+        """Wait for a commit that is under way; says whether one was, and ended.
+
+        Faust takes the cancellation of who waits for that of the commit, cancels that too, and starts another: so
+        a deadline around it never came to pass where the brokers do not answer.
+        """
+        under_way = self._commit_fut
+        if under_way is None:
+            return False
+        await asyncio.wait([under_way])
+        return not under_way.cancelled()
+
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         return (tp for tp in self.deliveries.partitions() if topics is None or tp in topics or tp.topic in topics)
 
@@ -227,24 +256,55 @@ class Consumer(driver.Consumer):
         return True
 
     async def wait_empty(self) -> None:
-        """Commit what is acked.
+        """Commit what is acked, if the brokers answer soon.
 
         Faust waits here until every message is acked, for ever if one never is; the application has settled
-        before (`ContinuumApp.settle`), within its deadline.
+        before (`ContinuumApp.settle`), within its deadline. Without an answer, it will be read again.
         """
-        await self.commit()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_COMMIT_SECONDS):
+                await self.commit()
 
     # -- rebalancing
+
+    def may_write(self, generation: int) -> bool:
+        """Whether this worker surely has the partitions of a generation, so that it may write their state.
+
+        Parameters
+        ----------
+        generation
+            Of the group when the work began.
+        """
+        return generation == self.app.consumer_generation_id and self.lease.valid(generation)
+
+    async def confirm(self, generation: int) -> bool:
+        """Do as `may_write`, and where that cannot be told for want of an answer from the group, wait for one.
+
+        It is False once the partitions are lost or handed over: what was to be written must be dropped.
+        """
+        while not self.may_write(generation):
+            if generation != self.app.consumer_generation_id or not self.lease.holds(generation):
+                return False
+            await asyncio.sleep(LEASE_PAUSE)
+        return True
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Hand over: finish, checkpoint and commit before anything is forgotten.
 
-        Faust forgets first what was acked, so that all since the last commit is read again by the new owner.
+        Faust forgets first what was acked, so that all since the last commit is read again by the new owner. Where
+        the group has gone on without this worker, others own its partitions already: then all is dropped, as
+        they read it again.
         """
         try:
-            await self.app.settle(self.app.settings.rebalance_timeout * 0.8)
+            if self.lease.holds(self.app.consumer_generation_id):
+                await self.app.settle(self.app.settings.rebalance_timeout * 0.8)
+            else:
+                self.app.halt()
+                if revoked:
+                    self.log.warning("The group went on without this worker: what it had not committed is dropped")
         except Exception as error:  # noqa: BLE001 - whatever it was, this worker must not go on
             await self.crash(error)
+        self.lease.end()
         self.app.release(revoked)
         self._void()
         await super().on_partitions_revoked(revoked)

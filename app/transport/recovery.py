@@ -16,8 +16,18 @@ class Recovery(recovery.Recovery):
     """Recovery whose end loses nothing.
 
     Faust resumes the agents' partitions first, then seeks to the committed offsets, then clears the streams'
-    queues: what was queued in between vanishes, and the next message looks like a gap in the offsets.
+    queues: what was queued in between vanishes, and the next message looks like a gap in the offsets. The same
+    queues hold what standbys have to apply, which Faust lets flow even earlier: what vanishes there is missing from
+    the standby's disk for good, as its offset goes on.
     """
+
+    #: Faust sets it with its first recovery only.
+    _last_active_event_processed_at: float | None = None
+
+    @property
+    def progressed_at(self) -> float | None:
+        """When a recovery that is under way last took a record, on the monotonic clock; None at any other time."""
+        return self._last_active_event_processed_at
 
     async def _resume_streams(self, generation_id: int = 0) -> None:
         await self._resume_agents(generation_id)
@@ -39,6 +49,9 @@ class Recovery(recovery.Recovery):
         consumer = app.consumer
         await app.on_rebalance_complete.send()
         assignment: set[TP] = consumer.assignment()
+        standbys = set(self.standby_tps)
+        consumer.stop_flow()
+        consumer.pause_partitions(standbys)
         if assignment and app.consumer_generation_id == generation_id:
             self.log.info("Seek stream partitions to committed offsets.")
             await self._wait(consumer.perform_seek(), timeout=app.conf.broker_request_timeout)
@@ -46,7 +59,9 @@ class Recovery(recovery.Recovery):
             self.log.warning("Generation is %s, not %s: rebalancing again", app.consumer_generation_id, generation_id)
             return
         app.flow_control.resume()  # clears the streams' queues, so before anything may enter them
-        consumer.resume_partitions({tp for tp in assignment if not self._is_changelog_tp(tp)})
+        if standbys:  # go on behind what has been applied, whatever was in the queue
+            await self._wait(self._seek_offsets(consumer, standbys, self.standby_offsets, "standby"))
+        consumer.resume_partitions(standbys | {tp for tp in assignment if not self._is_changelog_tp(tp)})
         self.completed.set()
         consumer.resume_flow()
         await app._fetcher.maybe_start()  # noqa: SLF001 - as Faust's own recovery does

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 from app.errors import ContinuumError
@@ -30,6 +31,8 @@ def bind(host: str, port: int | None) -> socket.socket:
             return socket.create_server((host, candidate), reuse_port=False)
         except OSError as error:
             failure = error
+            if error.errno != errno.EADDRINUSE:
+                break  # the host's fault, so that of every port
     raise ContinuumError(
         f"the web pages cannot listen on {host}:{port or f'{FIRST_PORT} or the {PORTS} ports after it'} ({failure});"
         " set CONTINUUM_WEB_PORT and CONTINUUM_WEB_HOST to an address of this machine that is free"

@@ -9,8 +9,9 @@ import msgspec
 from aiohttp import web
 from faust.web.drivers import aiohttp as driver
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from redis.exceptions import RedisError
+from yarl import URL
 
+from app.redis_client import REDIS_ERRORS
 from app.runtime.heartbeat import all_workers
 from app.web.status import Workers, is_ready, worker_status
 
@@ -52,6 +53,11 @@ class Web(driver.Web):
             ]
         )
 
+    @property
+    def url(self) -> URL:
+        """Where the pages are, for Faust's banner; the canonical address that it would name is made up."""
+        return URL(cast("ContinuumApp", self.app).web_url)
+
     def _new_transport_tcp(self) -> web.BaseSite:
         return web.SockSite(self._runner, cast("ContinuumApp", self.app).web_socket)
 
@@ -74,7 +80,7 @@ class _Pages:
         own = worker_status(self._app)
         try:
             known = await all_workers(self._app.redis, self._app.settings.topic_prefix)
-        except (RedisError, OSError):
+        except REDIS_ERRORS:
             return _json(Workers(own.instance, others_visible=False, workers=[own]))
         workers = [worker for worker in known if worker.instance != own.instance]
         workers = sorted([own, *workers], key=lambda worker: worker.instance)

@@ -12,6 +12,7 @@ from faust.types import TP
 
 if TYPE_CHECKING:
     from app.faust_app import ContinuumApp
+    from app.mirror.mirror import Mirror
     from app.runtime.tier import Tier
     from app.transport.recovery import TableManager
 
@@ -21,6 +22,11 @@ class MirrorStatus(msgspec.Struct, frozen=True):
 
     up: bool | None
     pending: int
+    last_error: str | None = None
+    last_success: float | None = None
+    """s since the epoch."""
+    resynced: int = 0
+    """States written again after Redis had lost some."""
 
 
 class TierStatus(msgspec.Struct, frozen=True):
@@ -28,12 +34,16 @@ class TierStatus(msgspec.Struct, frozen=True):
 
     partitions: list[int]
     sensors: int
+    held: int
+    """Sensors whose blocks wait for another tier to give up their state."""
     blocks: int
     samples: int
     features: int
     replayed: int
     late: int
     gaps: int
+    events: dict[str, int]
+    """What happened to blocks that did not just follow the one before, by reason."""
     dead_letters: dict[str, int]
     lag: int
     """Messages appended to its partitions and not processed yet."""
@@ -88,7 +98,7 @@ def worker_status(app: ContinuumApp) -> WorkerStatus:
         ready=is_ready(app),
         rebalancing=app.rebalancing,
         tiers={name: _tier_status(app, tier, assignment, now) for name, tier in app.tiers.items()},
-        latest=[msgspec.Raw(record) for tier in app.tiers.values() for record in tier.latest],
+        latest=[msgspec.Raw(record) for tier in app.tiers.values() for record in tier.emitter.latest],
     )
 
 
@@ -109,17 +119,24 @@ def _lag(app: ContinuumApp, tp: TP) -> int:
 def _tier_status(app: ContinuumApp, tier: Tier, assignment: Iterable[TP], now: float) -> TierStatus:
     own = sorted(tp for tp in assignment if tp.topic == tier.topic)
     finished = tier.checkpoints.last_finished
+    emitter, events = tier.emitter, tier.emitter.events
     return TierStatus(
         partitions=[tp.partition for tp in own],
         sensors=tier.processor.sensor_count,
-        blocks=tier.counts.blocks,
-        samples=tier.counts.samples,
-        features=tier.counts.features,
-        replayed=tier.counts.replayed,
-        late=tier.counts.late,
-        gaps=tier.counts.gaps,
-        dead_letters=dict(tier.dead_letters),
+        held=len(tier.arrivals.waiting),
+        blocks=emitter.blocks,
+        samples=emitter.samples,
+        features=emitter.features,
+        replayed=events.get("replayed", 0),
+        late=events.get("late", 0) + events.get("duplicate", 0),
+        gaps=events.get("gap_reset", 0) + events.get("gap_filled", 0),
+        events=dict(events),
+        dead_letters=dict(emitter.dead_letters),
         lag=sum(_lag(app, tp) for tp in own),
         checkpoint_age=None if finished is None else now - finished,
-        mirror=MirrorStatus(tier.mirror.up, tier.mirror.pending),
+        mirror=_mirror_status(tier.mirror),
     )
+
+
+def _mirror_status(mirror: Mirror) -> MirrorStatus:
+    return MirrorStatus(mirror.up, mirror.pending, mirror.last_error, mirror.last_success, mirror.resynced)

@@ -19,6 +19,9 @@ MAX_SAMPLES = 65_536
 MAX_SENSOR_ID = 256
 """Bytes a sensor id may hold in UTF-8."""
 
+MAX_STREAM = 64
+"""Bytes a stream id may hold in UTF-8."""
+
 #: Whole numbers beyond 2**53 do not survive a JSON reader that has only doubles.
 WholeNumber = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
@@ -42,6 +45,8 @@ class JsonBlock(msgspec.Struct, omit_defaults=True, rename="camel"):
         Number of interleaved channels.
     pipeline
         Name of the pipeline to run; without it the tier's own.
+    stream
+        Id of the stream, new whenever the device begins anew.
     """
 
     sensor_id: str
@@ -51,6 +56,7 @@ class JsonBlock(msgspec.Struct, omit_defaults=True, rename="camel"):
     sample_rate: float | None = None
     channels: int | None = None
     pipeline: str | None = None
+    stream: str | None = None
 
 
 class PackedBlock(msgspec.Struct, omit_defaults=True, rename="camel"):
@@ -63,6 +69,7 @@ class PackedBlock(msgspec.Struct, omit_defaults=True, rename="camel"):
     sample_rate: float | None = None
     channels: int | None = None
     pipeline: str | None = None
+    stream: str | None = None
 
 
 Block = JsonBlock | PackedBlock
@@ -85,9 +92,10 @@ def encode_json(
     *,
     seq: int | None = None,
     pipeline: str | None = None,
+    stream: str | None = None,
 ) -> bytes:
     """Encode a block as JSON, every sample exactly."""
-    block = JsonBlock(sensor_id, samples.tolist(), timestamp, seq=seq, pipeline=pipeline)
+    block = JsonBlock(sensor_id, samples.tolist(), timestamp, seq=seq, pipeline=pipeline, stream=stream)
     return _json.encode(block)
 
 
@@ -98,6 +106,7 @@ def packed(
     *,
     seq: int | None = None,
     pipeline: str | None = None,
+    stream: str | None = None,
 ) -> PackedBlock:
     """Make a MessagePack block; float32 samples travel as their bytes, others as doubles, both exactly."""
     values: memoryview | list[float]
@@ -105,7 +114,7 @@ def packed(
         values = memoryview(np.ascontiguousarray(samples, dtype="<f4").tobytes())
     else:
         values = samples.tolist()
-    return PackedBlock(sensor_id, values, timestamp, seq=seq, pipeline=pipeline)
+    return PackedBlock(sensor_id, values, timestamp, seq=seq, pipeline=pipeline, stream=stream)
 
 
 def encode_msgpack(block: PackedBlock) -> bytes:

@@ -6,41 +6,24 @@ batch are decoded as if it were not there.
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Container, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain, pairwise
+from itertools import chain
 from operator import itemgetter
-from typing import NamedTuple, NoReturn, Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from app.dsp.pipeline import Pipeline
-from app.wire.blocks import MAX_SAMPLES, MAX_SENSOR_ID, Block, Frame, JsonBlock, PackedBlock
+from app.wire.blocks import MAX_SAMPLES, MAX_SENSOR_ID, MAX_STREAM, Block, Frame, JsonBlock, PackedBlock
+from app.wire.parse import RawFrame, parse, parse_packed, parse_with_missing
 from app.wire.reasons import Reason, Rejected
 
 #: Squares and their sums over any window stay finite below this.
 LARGEST_SAMPLE = 1e150
-
-_json_block = msgspec.json.Decoder(JsonBlock)
-_packed_block = msgspec.msgpack.Decoder(PackedBlock)
-_frame = msgspec.msgpack.Decoder(Frame)
-
-
-class _RawFrame(msgspec.Struct):
-    """A frame whose blocks are looked at one by one, because not all of them are sound."""
-
-    blocks: list[msgspec.Raw]
-
-
-_raw_frame = msgspec.msgpack.Decoder(_RawFrame)
-
-#: What msgspec raises on bytes that are not JSON or MessagePack: a string that is not UTF-8, or nesting without
-#: end, is none of its own errors.
-_MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Record(Protocol):
@@ -68,6 +51,7 @@ class BlockColumns:
     sensor_ids: list[str] = field(default_factory=list)
     timestamps: list[int] = field(default_factory=list)
     seqs: list[int | None] = field(default_factory=list)
+    streams: list[str | None] = field(default_factory=list)
     records: list[int] = field(default_factory=list)
     """Index of the record that each block came in."""
     samples: list[list[float] | memoryview] = field(default_factory=list)
@@ -78,14 +62,18 @@ class BlockColumns:
 
     def without(self, refused: Container[int]) -> BlockColumns:
         """Give the same columns without some blocks, named by their numbers."""
+        return self.only([number for number in range(len(self.sensor_ids)) if number not in refused])
+
+    def only(self, numbers: Sequence[int]) -> BlockColumns:
+        """Give the same columns with just some blocks, named by their numbers, in order."""
         kept = BlockColumns(self.pipeline)
         pieces = []
-        for number, (start, end) in enumerate(pairwise(self.bounds)):
-            if number in refused:
-                continue
+        for number in numbers:
+            start, end = self.bounds[number], self.bounds[number + 1]
             kept.sensor_ids.append(self.sensor_ids[number])
             kept.timestamps.append(self.timestamps[number])
             kept.seqs.append(self.seqs[number])
+            kept.streams.append(self.streams[number])
             kept.records.append(self.records[number])
             kept.samples.append(self.samples[number])
             kept.bounds.append(kept.bounds[-1] + end - start)
@@ -116,7 +104,7 @@ def decode(records: Sequence[Record], pipelines: Mapping[str, Pipeline], default
     batch = _Batch(pipelines, default)
     for index, record in enumerate(records):
         try:
-            message = _parse(record.value)
+            message = batch.parsed(record.value)
             if isinstance(message, JsonBlock | PackedBlock):
                 batch.add(index, message, record.key)
             else:
@@ -149,13 +137,36 @@ class _Batch:
         self.default = default
         self.columns: dict[str, BlockColumns] = {}
         self.bad: list[BadInput] = []
+        self._repairing = {name for name, pipeline in pipelines.items() if pipeline.non_finite != "reject"}
+
+    def parsed(self, value: bytes | None) -> Block | Frame | RawFrame:
+        try:
+            return parse(value)
+        except Rejected as rejected:
+            return self._with_missing(value, rejected)
+
+    def parsed_packed(self, value: msgspec.Raw) -> PackedBlock:
+        try:
+            return parse_packed(value)
+        except Rejected as rejected:
+            return cast("PackedBlock", self._with_missing(value, rejected))
+
+    def _with_missing(self, value: bytes | msgspec.Raw | None, rejected: Rejected) -> Block:
+        """Parse what was rejected anew, if it may be for samples that its pipeline repairs."""
+        if value and self._repairing and rejected.reason in {Reason.NON_FINITE, Reason.WRONG_TYPE}:
+            block = parse_with_missing(value)
+            if block is not None and (block.pipeline or self.default) in self._repairing:
+                return block
+        raise rejected
 
     def add_frame(self, index: int, blocks: Sequence[PackedBlock | msgspec.Raw], key: bytes | None) -> None:
         if not key:
             raise Rejected(Reason.KEY_MISMATCH, "frame without a key: expected the gateway's id")
+        if not blocks:
+            raise Rejected(Reason.EMPTY_SAMPLES, "frame without blocks: expected at least one")
         for number, item in enumerate(blocks, 1):
             try:
-                block = item if isinstance(item, PackedBlock) else _parse_packed(item)
+                block = item if isinstance(item, PackedBlock) else self.parsed_packed(item)
                 self.add(index, block, block.sensor_id.encode())
             except Rejected as rejected:
                 detail = f"block {number} of {len(blocks)} in the frame: {rejected.detail}"
@@ -167,6 +178,10 @@ class _Batch:
         encoded = sensor_id.encode()
         if not 0 < len(encoded) <= MAX_SENSOR_ID:
             raise Rejected(Reason.BAD_SENSOR_ID, f"sensorId of {len(encoded)} bytes: expected 1 to {MAX_SENSOR_ID}")
+        if block.stream and len(block.stream.encode()) > MAX_STREAM:
+            raise Rejected(
+                Reason.OUT_OF_RANGE, f"stream of {len(block.stream.encode())} bytes: expected at most {MAX_STREAM}"
+            )
         if key != encoded:
             raise Rejected(Reason.KEY_MISMATCH, f"key {key!r}: expected the sensorId, {sensor_id!r}")
         name = block.pipeline or self.default
@@ -181,76 +196,10 @@ class _Batch:
         columns.sensor_ids.append(sensor_id)
         columns.timestamps.append(block.timestamp)
         columns.seqs.append(block.seq)
+        columns.streams.append(block.stream or None)
         columns.records.append(index)
         columns.samples.append(block.samples)
         columns.bounds.append(columns.bounds[-1] + count)
-
-
-def _parse(value: bytes | None) -> Block | Frame | _RawFrame:
-    if not value:
-        raise Rejected(Reason.MALFORMED, "empty message: expected a JSON or MessagePack block")
-    first = value[0]
-    if first in b"{ \t\r\n":
-        return _parse_json(value)
-    if 0x80 <= first <= 0x8F or first in {0xDE, 0xDF}:
-        if value.startswith(b"\x81\xa6blocks"):
-            return _parse_frame(value)
-        try:
-            return _parse_packed(value)
-        except Rejected as rejected:
-            if rejected.reason is Reason.MISSING_FIELD:
-                with suppress(Rejected):
-                    return _parse_frame(value)
-            raise
-    raise Rejected(Reason.MALFORMED, f"first byte 0x{first:02x}: expected a JSON object or a MessagePack map")
-
-
-def _parse_json(value: bytes) -> JsonBlock:
-    try:
-        return _json_block.decode(value)
-    except msgspec.ValidationError as error:
-        raise _rejection(error) from None
-    except _MALFORMED as error:
-        # JSON has no NaN, but many writers of JSON do.
-        with suppress(ValueError, RecursionError):
-            json.loads(value, parse_constant=_refuse_constant)
-        raise Rejected(Reason.MALFORMED, f"not JSON: {error}") from None
-
-
-def _refuse_constant(constant: str) -> NoReturn:
-    raise Rejected(Reason.NON_FINITE, f"{constant} is not JSON: expected finite numbers")
-
-
-def _parse_packed(value: bytes | msgspec.Raw) -> PackedBlock:
-    try:
-        return _packed_block.decode(value)
-    except msgspec.ValidationError as error:
-        raise _rejection(error) from None
-    except _MALFORMED as error:
-        raise Rejected(Reason.MALFORMED, f"not MessagePack: {error}") from None
-
-
-def _parse_frame(value: bytes) -> Frame | _RawFrame:
-    try:
-        return _frame.decode(value)
-    except _MALFORMED:  # also of one bad block: then they are looked at one by one
-        pass
-    try:
-        return _raw_frame.decode(value)
-    except msgspec.ValidationError as error:
-        raise _rejection(error) from None
-    except _MALFORMED as error:
-        raise Rejected(Reason.MALFORMED, f"not MessagePack: {error}") from None
-
-
-def _rejection(error: msgspec.ValidationError) -> Rejected:
-    """Tell a validation error's kind by its text, the only place where msgspec gives it."""
-    text = str(error)
-    if "missing required field" in text:
-        return Rejected(Reason.MISSING_FIELD, text)
-    if "got `" in text:
-        return Rejected(Reason.WRONG_TYPE, text)
-    return Rejected(Reason.OUT_OF_RANGE, text)
 
 
 def _checked_count(block: Block, pipeline: Pipeline) -> int:
@@ -286,16 +235,18 @@ def _with_values(columns: BlockColumns, bad: list[BadInput]) -> BlockColumns:
     # NaN makes both comparisons false.
     if len(values) and values.max() < LARGEST_SAMPLE and values.min() > -LARGEST_SAMPLE:
         return columns
-    refused = set()
-    for number, (start, end) in enumerate(pairwise(columns.bounds)):
-        faults = np.flatnonzero(~(np.abs(values[start:end]) < LARGEST_SAMPLE))
-        if len(faults):
-            at, value = int(faults[0]), float(values[start + faults[0]])
-            reason = Reason.OUT_OF_RANGE if np.isfinite(value) else Reason.NON_FINITE
-            detail = f"samples[{at}] = {value}: expected a finite number within ±{LARGEST_SAMPLE:g}"
-            bad.append(BadInput(columns.records[number], reason, f"sensor {columns.sensor_ids[number]!r}: {detail}"))
-            refused.add(number)
-    return columns.without(refused)
+    faulty = ~(np.abs(values) < LARGEST_SAMPLE)
+    if columns.pipeline.non_finite != "reject":
+        faulty &= np.isfinite(values)
+    places = np.flatnonzero(faulty)
+    numbers, firsts = np.unique(np.searchsorted(columns.bounds, places, side="right") - 1, return_index=True)
+    refused = numbers.tolist()
+    for number, place in zip(refused, places[firsts].tolist(), strict=True):
+        at, value = place - columns.bounds[number], float(values[place])
+        reason = Reason.OUT_OF_RANGE if math.isfinite(value) else Reason.NON_FINITE
+        detail = f"samples[{at}] = {value}: expected a finite number within ±{LARGEST_SAMPLE:g}"
+        bad.append(BadInput(columns.records[number], reason, f"sensor {columns.sensor_ids[number]!r}: {detail}"))
+    return columns.without(set(refused)) if refused else columns
 
 
 def _as_array(samples: Sequence[list[float] | memoryview], count: int) -> NDArray[np.float64]:

@@ -31,7 +31,7 @@ class FeatureEncoder:
         self._encoder = msgspec.json.Encoder()
         fields: list[tuple[str, Any]] = [("sensorId", str), ("timestamp", int)]
         fields += [(name, float | None) for name in pipeline.feature_names]
-        fields += [("seq", int), ("tier", str), ("pipeline", str), ("gap", int)]
+        fields += [("seq", int), ("tier", str), ("pipeline", str), ("gap", int), ("quality", float)]
         self._record = msgspec.defstruct("FeatureRecord", fields, gc=False)
 
     def encode(self, columns: BlockColumns, features: Features) -> list[bytes]:
@@ -43,6 +43,8 @@ class FeatureEncoder:
         tier, pipeline = self._tier, self._pipeline
         sensor_ids, timestamps = columns.sensor_ids, columns.timestamps
         return [
-            encode(record(sensor_ids[block], timestamps[block], *values, seq, tier, pipeline, gap))
-            for block, values, seq, gap in zip(features.block.tolist(), rows, features.seq, features.gap, strict=True)
+            encode(record(sensor_ids[block], timestamps[block], *values, seq, tier, pipeline, gap, quality))
+            for block, values, seq, gap, quality in zip(
+                features.block.tolist(), rows, features.seq, features.gap, features.quality.tolist(), strict=True
+            )
         ]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+REPLAYED_FROM = "replayed-from"
+"""Header of a message that was sent again: its dead letter's id. The next dead letter, if any, carries it on."""
+
 
 class Reason(StrEnum):
     """A dead letter's reason; its `detail` header says the rest in words."""
@@ -17,7 +20,7 @@ class Reason(StrEnum):
     EMPTY_SAMPLES = "empty-samples"
     TOO_MANY_SAMPLES = "too-many-samples"
     NON_FINITE = "non-finite"
-    """NaN or infinity among the samples."""
+    """NaN or infinity among the samples, and a pipeline that does not repair them."""
     BAD_SENSOR_ID = "bad-sensor-id"
     """Empty, or longer than 256 bytes."""
     KEY_MISMATCH = "key-mismatch"

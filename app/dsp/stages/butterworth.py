@@ -9,6 +9,7 @@ so a channel's whole memory is two numbers a section, scipy's ``zi``.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Literal
 
@@ -16,7 +17,7 @@ import msgspec
 import numpy as np
 from scipy.signal import butter, sosfilt
 
-from app.dsp.stage import Floats, Marks, Result, Signal, Stage, State
+from app.dsp.stage import SETTLED, Floats, Marks, Result, Signal, Stage, State
 
 MAX_ORDER = 16
 
@@ -76,4 +77,11 @@ def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) 
     return Result({"zi": np.moveaxis(zi, 0, 2)}, y, np.ones(len(marks.rows), dtype=np.bool_))
 
 
-STAGE = Stage(Params, init, step)
+def settle(params: Params, signal: Signal) -> int:
+    """Until what the pole nearest the unit circle rings on has died away."""
+    sos = design(params, signal.sample_rate)
+    radius = max(abs(pole) for section in sos for pole in np.roots(section[3:]))
+    return math.ceil(math.log(SETTLED) / math.log(radius))
+
+
+STAGE = Stage(Params, init, step, settle)

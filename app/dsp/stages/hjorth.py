@@ -76,4 +76,9 @@ def _ratio(numerator: Floats, denominator: Floats) -> Floats:
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator != 0)
 
 
-STAGE = Stage(Params, init, step, OUTPUTS)
+def settle(params: Params, signal: Signal) -> int:
+    """Until the window is full."""
+    return params.window
+
+
+STAGE = Stage(Params, init, step, settle, OUTPUTS)

@@ -38,4 +38,9 @@ def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) 
     return Result(joined.state, np.sqrt(mean), joined.full)
 
 
-STAGE = Stage(Params, init, step)
+def settle(params: Params, signal: Signal) -> int:
+    """Until the window is full."""
+    return params.window
+
+
+STAGE = Stage(Params, init, step, settle)

@@ -1,0 +1,1 @@
+"""Dead letters: what they were, and sending them again."""

@@ -1,0 +1,95 @@
+"""A sensor in memory, and the blocks that come for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from app.dsp.snapshot import Behind, Header, Position
+from app.dsp.stage import Floats
+
+
+@dataclass(slots=True, eq=False)
+class Sensor:
+    """One sensor in memory: its row in the arrays, and where its stream stands."""
+
+    id: str
+    row: int
+    epoch: int = 0
+    """Raised by whoever claims the sensor; the engine carries it along."""
+    restarts: int = 0
+    """How often its stream began anew, so that a lower index is not taken for an older state."""
+    stream: str = ""
+    """The device's id of the stream; empty where it sends none."""
+    previous: str = ""
+    """Id of the stream before."""
+    since: int = 0
+    """Index from which on no sample is missing."""
+    next_index: int = -1
+    """Index of the next sample; -1 before the first block."""
+    next_time: float = math.nan
+    """Time expected of the next sample, ms."""
+    behind: Behind | None = None
+    """Blocks dropped since the last one consumed, if the device may have begun anew with them."""
+    position: Position | None = None
+    """How far its source has been consumed."""
+    blocks: int = 0
+    """Blocks since its last snapshot."""
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """Of two states of one sensor the one with the greater age is the newer, whoever made it."""
+        return self.restarts, self.next_index
+
+    def go_on_from(self, header: Header) -> None:
+        """Stand in the stream where a snapshot stood."""
+        self.epoch = header.epoch
+        self.restarts = header.restarts
+        self.stream = header.stream
+        self.previous = header.previous
+        self.since = header.since
+        self.next_index = header.next
+        self.next_time = header.time
+        self.behind = header.behind
+        self.position = header.position
+
+    def take_place_of(self, other: Sensor) -> None:
+        """Stand in the stream where another sensor stands."""
+        self.epoch = other.epoch
+        self.restarts = other.restarts
+        self.stream = other.stream
+        self.previous = other.previous
+        self.since = other.since
+        self.next_index = other.next_index
+        self.next_time = other.next_time
+        self.behind = other.behind
+        self.position = other.position
+
+
+class Blocks(NamedTuple):
+    """Blocks of one pipeline from one partition, in the partition's order."""
+
+    sensors: Sequence[Sensor]
+    timestamps: Sequence[int]
+    """Time of each block's first sample, ms."""
+    seqs: Sequence[int | None]
+    """Index of each block's first sample, where the message says."""
+    streams: Sequence[str | None]
+    """The device's id of the stream, where the message says."""
+    offsets: Sequence[int]
+    """Offset of the message that each block came in."""
+    values: Floats
+    """Samples of all blocks, one block after another, channels interleaved."""
+    bounds: Sequence[int]
+    """Where each block begins in ``values``, and where the last ends."""
+
+
+class Deferral(NamedTuple):
+    """Blocks of a sensor given back, because samples are missing before the first of them."""
+
+    first: int
+    """Index of the first block's first sample."""
+    blocks: list[int]
+    """Numbers of the blocks, in order."""

@@ -1,0 +1,36 @@
+"""Redis keys; the braces keep all of one sensor's on one node of a cluster."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Part = Literal["state", "features", "meta"]
+
+
+def sensor_key(prefix: str, sensor_id: str, part: Part) -> str:
+    """Redis key of a sensor's state (hash), latest feature record (string), or description (hash)."""
+    if sensor_id[0] in "}%":
+        # "{}" would be no tag, and the sensor's keys would lie on several nodes.
+        sensor_id = f"%{ord(sensor_id[0]):02X}{sensor_id[1:]}"
+    return f"{prefix}sensor:{{{sensor_id}}}:{part}"
+
+
+def sensor_id_of(prefix: str, state_key: bytes) -> str:
+    """Sensor whose state a Redis key names."""
+    sensor_id = state_key.decode().removeprefix(f"{prefix}sensor:{{").removesuffix("}:state")
+    return f"{chr(int(sensor_id[1:3], 16))}{sensor_id[3:]}" if sensor_id.startswith("%") else sensor_id
+
+
+def wanted_key(prefix: str, tier: str) -> str:
+    """Redis key of what others want of a tier: a sorted set of ``<first>:<epoch>:<sensor>``, by expiry in ms."""
+    return f"{prefix}wanted:{tier}"
+
+
+def pipeline_key(prefix: str, fingerprint: bytes) -> str:
+    """Redis key of the TOML text of the pipeline of a fingerprint."""
+    return f"{prefix}pipeline:{{{fingerprint.hex()}}}"
+
+
+def marker_key(prefix: str, tag: str, token: str) -> str:
+    """Redis key of a worker's marker (a counter) on the master that has the tag's slot."""
+    return f"{prefix}marker:{{{tag}}}:{token}"

@@ -1,0 +1,106 @@
+"""Blocks on their way through a tier, and the partition batch they came in, which is acked when all are done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from faust.types import EventT
+
+from app.dsp.snapshot import Position
+from app.wire.decode import BlockColumns, Record
+
+
+class Pending:
+    """A partition batch that has been delivered and not acked.
+
+    Parameters
+    ----------
+    event
+        Its Faust event; held until it is acked.
+    """
+
+    def __init__(self, event: EventT[Any]) -> None:
+        self.event = event
+        self.sent: list[asyncio.Future[Any]] = []
+        """Done when the broker has what the batch gave."""
+        self.held = 1
+        """Portions of it that wait for their sensors, and one for its being processed: it cannot be acked before."""
+        self._sending = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """Mark the time from a change of state to its records' being queued: no checkpoint may fall in between."""
+        self._sending += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._sending -= 1
+            if not self._sending:
+                self._quiet.set()
+
+    async def acknowledged(self) -> None:
+        """Wait until the broker has everything that the batch gave so far."""
+        while self._sending or self.sent:
+            await self._quiet.wait()
+            sent = list(self.sent)
+            await asyncio.gather(*sent)
+            del self.sent[: len(sent)]
+
+
+@dataclass(slots=True)
+class Portion:
+    """Blocks of one pipeline from one partition batch.
+
+    Parameters
+    ----------
+    columns
+        The blocks.
+    records
+        The message that each block came in.
+    position
+        Where the batch ends.
+    pending
+        The batch.
+    """
+
+    columns: BlockColumns
+    records: Sequence[Record]
+    position: Position
+    pending: Pending = field(repr=False)
+
+    @property
+    def partition(self) -> int:
+        """Partition of the tier's topic that the blocks came from."""
+        return self.position.partition
+
+    def only(self, numbers: Iterable[int]) -> Portion:
+        """Give the same portion with just some blocks, named by their numbers."""
+        kept = sorted(numbers)
+        return Portion(self.columns.only(kept), [self.records[number] for number in kept], self.position, self.pending)
+
+    def up_to(self, numbers: Iterable[int]) -> Portion:
+        """Give the same portion with just some blocks, of sensors that may have more in it.
+
+        Its position lies before those: a state that has counted the first of a batch's blocks has not come to the
+        batch's end, and would take the others for counted.
+        """
+        part = self.only(numbers)
+        part.position = Position(
+            self.position.topic, self.position.partition, min(record.offset for record in part.records)
+        )
+        return part
+
+    def without(self, numbers: Container[int]) -> Portion:
+        """Give the same portion without some blocks."""
+        return self.only(number for number in range(len(self.records)) if number not in numbers)
+
+    def of(self, sensor_ids: Container[str]) -> list[int]:
+        """Numbers of the blocks of some sensors."""
+        return [number for number, sensor_id in enumerate(self.columns.sensor_ids) if sensor_id in sensor_ids]
