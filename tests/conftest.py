@@ -131,3 +131,4 @@ async def system(settings: Callable[..., Settings]) -> AsyncIterator[System]:
     await under_test.create()
     yield under_test
     under_test.close()
+    await under_test.delete()

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from numpy.typing import NDArray
 
-from app.kafka_client import client_options, started
+from app.kafka_client import admin_client, client_options, started
 from app.pipelines import shipped_pipelines
 from app.settings import Settings
 from app.topics import SENSOR_PARTITIONS, create_topics, dead_letter_topic, features_topic, needed_topics, sensor_topic
@@ -32,6 +32,11 @@ class System:
 
     async def create(self) -> None:
         await create_topics(self.settings, needed_topics(self.settings, shipped_pipelines()))
+
+    async def delete(self) -> None:
+        """Delete the topics: a broker keeps files open for each partition, and a run has thousands."""
+        async with admin_client(self.settings) as admin:
+            await admin.delete_topics([topic.name for topic in needed_topics(self.settings, shipped_pipelines())])
 
     async def worker(self, **overrides: Any) -> WorkerProcess:
         """Start a worker and wait until it is ready."""

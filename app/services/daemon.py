@@ -23,7 +23,7 @@ _POLL_SECONDS = 0.02
 _LOOKS = 5
 _KILL = (signal.SIGKILL, 10.0)
 # `exec` keeps the process id that the shell has just written.
-# Kafka keeps files open for each partition, and many systems allow few; who may not raise the limit asks for what it is.
+# Kafka keeps files open for each partition, and many systems allow few unless asked.
 _WRITE_PID_THEN_RUN = '{ ulimit -n 100000 || ulimit -S -n "$(ulimit -H -n)"; } 2>/dev/null; echo $$ >"$0" && exec "$@"'
 
 
