@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
 
@@ -194,16 +194,7 @@ class Processor:
         columns, residents = portion.columns, self.residents
         engine = residents[columns.sensor_ids[0]].engine
         sensors = [residents[sensor_id].sensor for sensor_id in columns.sensor_ids]
-        offsets = [record.offset for record in portion.records]
-        blocks = Blocks(
-            sensors,
-            columns.timestamps,
-            columns.seqs,
-            columns.streams,
-            offsets,
-            columns.values,
-            columns.bounds,
-        )
+        blocks = _blocks(sensors, portion)
         features = engine.process(blocks, portion.position, confirmed=confirmed)
         encoded = self._encoders[engine].encode(columns, features)
         is_former = engine is not self.engines[columns.pipeline.name]
@@ -238,17 +229,8 @@ class Processor:
         shadows = {id_: resident.shadow for id_, resident in residents.items() if resident.shadow is not None}
         engine = self.engines[columns.pipeline.name]
         if consumed.records:
-            offsets = [record.offset for record in consumed.records]
             sensors = [shadows[sensor_id].sensor for sensor_id in columns.sensor_ids]
-            blocks = Blocks(
-                sensors,
-                columns.timestamps,
-                columns.seqs,
-                columns.streams,
-                offsets,
-                columns.values,
-                columns.bounds,
-            )
+            blocks = _blocks(sensors, consumed)
             for block in engine.process(blocks, consumed.position, confirmed=True).block.tolist():
                 count = columns.bounds[block + 1] - columns.bounds[block]
                 shadows[columns.sensor_ids[block]].samples += count // engine.pipeline.signal.channels
@@ -298,6 +280,21 @@ class Processor:
     def release(self, partitions: Container[int]) -> None:
         """Forget all sensors of partitions that this worker gives up."""
         self.evict([id_ for id_, resident in self.residents.items() if resident.partition in partitions])
+
+
+def _blocks(sensors: Sequence[Sensor], portion: Portion) -> Blocks:
+    """Give a portion's blocks as an engine takes them, each for its sensor."""
+    columns = portion.columns
+    offsets = [record.offset for record in portion.records]
+    return Blocks(
+        sensors,
+        columns.timestamps,
+        columns.seqs,
+        columns.streams,
+        offsets,
+        columns.values,
+        columns.bounds,
+    )
 
 
 def _saved(residents: Iterable[Resident]) -> list[Saved]:
