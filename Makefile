@@ -30,7 +30,7 @@ check: $(VENV)/dev  ## ruff and mypy
 	$(BIN)/mypy
 
 lock:  ## pin the dependencies of pyproject.toml anew (needs uv)
-	for target in runtime: demo:embedded,recordings dev:embedded,recordings,dev; do \
+	for target in runtime: demo:embedded,recordings dev:embedded,recordings,plot,fast,dev; do \
 		extras=$$(echo $${target#*:} | sed -E 's/([a-z]+),?/--extra \1 /g'); \
 		uv pip compile --quiet pyproject.toml $$extras --universal --python-version 3.11 --generate-hashes \
 			--no-emit-index-url --no-emit-find-links --no-header --no-annotate \

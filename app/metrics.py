@@ -19,7 +19,33 @@ UPGRADED = Counter(
     "Sensors that went over to a changed pipeline: warm or shadow where it had settled, cold where it had not",
     ["tier", "kind"],
 )
-HANDOFF_SECONDS = Histogram("continuum_handoff_seconds", "How long a sensor's blocks were held", ["tier"])
+HANDOFF_SECONDS = Histogram(
+    "continuum_handoff_seconds",
+    "How long a sensor's blocks were held",
+    ["tier"],
+    buckets=(
+        0.005,
+        0.01,
+        0.02,
+        0.03,
+        0.05,
+        0.07,
+        0.1,
+        0.15,
+        0.2,
+        0.25,
+        0.3,
+        0.4,
+        0.5,
+        0.75,
+        1.0,
+        1.5,
+        2.0,
+        3.0,
+        5.0,
+        10.0,
+    ),
+)
 
 CHECKPOINTS = Counter("continuum_checkpoints", "Checkpoints of a partition")
 CHECKPOINT_SECONDS = Histogram("continuum_checkpoint_seconds", "From a checkpoint's start to its acks")

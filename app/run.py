@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from app.dsp.engine import Engine
 from app.dsp.errors import PipelineError
-from app.dsp.pipeline import Pipeline, parse_pipeline
+from app.dsp.pipeline import Pipeline
+from app.dsp.pipeline_file import parse_pipeline
 from app.dsp.snapshot import Position
 from app.dsp.stream import Blocks
 from app.errors import ContinuumError

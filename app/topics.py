@@ -16,7 +16,7 @@ from app.kafka_client import admin_client
 from app.settings import Settings, TierName
 
 SENSOR_PARTITIONS: dict[TierName, int] = {"rt": 50, "nrt": 30, "batch": 20}
-FEATURE_PARTITIONS = 50
+FEATURE_PARTITIONS = 12
 DEAD_LETTER_PARTITIONS = 10
 
 LEADERS_SECONDS, LEADERS_PAUSE = 30.0, 0.1

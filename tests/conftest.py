@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 
 from app.chaos.redis_cluster import RedisCluster
+from app.dsp.fused import load_kernel
 from app.services import Endpoints, down, up
 from app.settings import PREFIX, Settings, load_settings
 from tests.system import System
@@ -35,6 +36,8 @@ for folder in [Path(line.rstrip("\\n")) for line in sys.stdin]:
         Daemon(pid.parent).kill()
 """
 
+NO_KERNEL = "no numba that fits is installed: pip install '.[fast]'"
+
 _numbers = itertools.count(1)
 
 # Whoever starts us in the background lets us ignore Ctrl-C, and so would all processes that tests send it to.
@@ -51,6 +54,17 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith(PREFIX):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="module", params=["stage by stage", "fused"])
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run a module's engines stage by stage, then in one pass where they can."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "stage by stage":
+            patch.setattr("app.dsp.engine.fused", lambda pipeline: None)
+        elif load_kernel() is None:
+            pytest.skip(NO_KERNEL)
+        yield
 
 
 @pytest.fixture(scope="session")

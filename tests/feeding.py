@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.dsp.engine import Engine, Features
-from app.dsp.pipeline import Pipeline, parse_pipeline
+from app.dsp.pipeline import Pipeline
+from app.dsp.pipeline_file import parse_pipeline
 from app.dsp.snapshot import Position
 from app.dsp.stream import Blocks
 

@@ -17,7 +17,9 @@ from app.sources import builtin_ecg
 from tests.feeding import Block, Partition, blocks, move, two_channels
 
 ECG = builtin_ecg().channel(0)
-PIPELINES = {**shipped_pipelines(), "two-channels": two_channels()}
+PIPELINES = {name: shipped_pipelines()[name] for name in ("ecg", "ecg-branched")} | {"two-channels": two_channels()}
+
+pytestmark = pytest.mark.usefixtures("way")
 
 
 class Story(NamedTuple):

@@ -20,8 +20,10 @@ from app.sources import builtin_ecg
 from tests.feeding import Block, Partition, move, two_channels
 
 ECG = builtin_ecg().channel(0)
-PIPELINES = {**shipped_pipelines(), "two-channels": two_channels()}
+PIPELINES = {name: shipped_pipelines()[name] for name in ("ecg", "ecg-branched")} | {"two-channels": two_channels()}
 ODD = (np.nan, np.inf, -np.inf)
+
+pytestmark = pytest.mark.usefixtures("way")
 
 
 def with_policies(name: str, policies: Policies) -> Pipeline:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from app.dsp.engine import Engine
 from app.dsp.errors import SnapshotError
-from app.dsp.pipeline import Pipeline, parse_pipeline
+from app.dsp.pipeline import Pipeline
+from app.dsp.pipeline_file import parse_pipeline
 from app.dsp.snapshot import ArrayLayout, Behind, Codec, Header, Position, decode, read_header
 from app.offline import ecg_features
 from app.pipelines import shipped_pipelines

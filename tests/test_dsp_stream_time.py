@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.dsp.engine import Engine, Features
-from app.dsp.pipeline import Pipeline, parse_pipeline
+from app.dsp.pipeline import Pipeline
+from app.dsp.pipeline_file import parse_pipeline
 from app.dsp.stream import Deferral
 from app.offline import ecg_features
 from app.pipelines import shipped_pipelines

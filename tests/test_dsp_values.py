@@ -9,9 +9,11 @@ import pytest
 from scipy.signal import freqz_sos
 
 from app.dsp.chain import fresh_state, run_chain
-from app.dsp.pipeline import parse_pipeline
+from app.dsp.pipeline_file import parse_pipeline
 from app.dsp.stage import Marks, Signal
-from app.dsp.stages import butterworth, hjorth, moving_rms
+from app.dsp.stages.descriptive import hjorth
+from app.dsp.stages.filters import butterworth
+from app.dsp.stages.statistics import moving_rms
 
 NO_MARKS = Marks(np.array([], dtype=np.intp), np.array([], dtype=np.intp))
 

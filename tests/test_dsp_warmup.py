@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.dsp.engine import Engine
-from app.dsp.pipeline import Pipeline, parse_pipeline
+from app.dsp.pipeline import Pipeline
+from app.dsp.pipeline_file import parse_pipeline
 from app.dsp.snapshot import Header, read_header
 from app.dsp.warmup import USELESS, Choice, RetainedBlock, choose, warm_up
 from app.pipelines import shipped_pipelines
@@ -237,3 +238,58 @@ def test_many_sensors_at_once_are_each_as_alone():
     together = warm_up(NEW, headers, choices)
     for sensor, choice in choices.items():
         assert warm_up(NEW, headers, {sensor: choice})[sensor] == together[sensor]
+
+
+# --- One value in so many ---------------------------------------------------------------------------------------------
+
+SPARSE = parse_pipeline(
+    """
+name = "changed"
+sample_rate = 250.0
+[[stages]]
+name = "slow"
+type = "decimate"
+factor = 25
+taps = 51
+[[stages]]
+type = "moving_rms"
+window = 6
+hop = 2
+[features]
+slow = "slow"
+rms = "moving_rms"
+""",
+    "sparse.toml",
+)
+
+
+def test_values_are_at_the_same_place_again_after_a_period():
+    assert SPARSE.period == 50
+    assert OLD.period == 1
+    assert parse_pipeline(SPARSE.text.replace("hop = 2", "hop = 3"), "t").period == 75
+
+
+@pytest.mark.parametrize("length", [256, 40, 7])
+@pytest.mark.parametrize("seq", [True, False], ids=["seq", "timestamps"])
+@pytest.mark.parametrize("first", [0, 11])
+def test_the_values_kept_are_those_that_would_have_been_kept_all_along(length, seq, first):
+    """Of a stream whose state began at its first sample, or after a gap: the middle of it is retained."""
+    count = 9000 // length
+    blocks = [at_index(first + n * length, length, seq=seq) for n in range(count)]
+    before = ran(OLD, blocks)
+    header = header_of(before)
+    follow = [at_index(first + (count + n) * length, length, seq=seq) for n in range(3)]
+    theirs = ran(SPARSE, blocks).feed(*follow)
+    choice = choose(SPARSE, header, retained(blocks)[5:], whole=False)
+    assert choice.settled
+    assert 0 < choice.samples < 2 * SPARSE.settle_samples + SPARSE.period + 2 * length
+    warmed = warm_up(SPARSE, {"s": header}, {"s": choice})["s"]
+    same(from_there(warmed.snapshot, SPARSE, follow, count), theirs, rtol=1e-9)
+
+
+def test_after_a_gap_that_was_filled_in_nobody_knows_which_values_would_have_been_kept():
+    holding = replace(SPARSE, gap="hold")
+    blocks = [at_index(n * 256 + (100 if n > 20 else 0), 256) for n in range(60)]
+    header = header_of(ran(replace(OLD, gap="hold"), blocks))
+    assert header.since > 0
+    assert not choose(holding, header, retained(blocks)[5:], whole=False).settled

@@ -437,7 +437,10 @@ def test_without_a_broker_the_remedy_is_named(tmp_path, monkeypatch):
         (["--builtin", "--speed", "fast"], "--speed fast: expected a number above 0, or max"),
         (["--builtin", "--speed", "0"], "expected a number above 0"),
         (["--builtin", "--speed", "nan"], "expected a number above 0"),
-        (["--builtin", "--pipeline", "eeg"], "--pipeline eeg: expected one of ecg, ecg-branched, which workers have"),
+        (
+            ["--builtin", "--pipeline", "eeg"],
+            "--pipeline eeg: expected one of audio-mfcc, ecg, ecg-beats, ecg-branched, eeg-bands, ",
+        ),
         (["--builtin", "--channel", "V5"], "no channel 'V5'"),
         (["absent.csv"], "absent.csv is not there"),
     ],

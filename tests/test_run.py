@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import app.run
 from app.cli.run import run
-from app.dsp.pipeline import parse_pipeline
+from app.dsp.pipeline_file import parse_pipeline
 from app.errors import ContinuumError
 from app.offline import FEATURES, Policies, ecg_features
 from app.pipelines import shipped_pipelines
@@ -288,7 +288,7 @@ def refusal(*arguments: str | Path) -> str:
             "/dev/full cannot be written (No space left on device); make room, or give another",
         ),
         (["--builtin", "--pipeline", "eeg"], "pipeline 'eeg' ([Errno 2] No such file or directory: 'eeg'): expected"),
-        (["--builtin", "--pipeline", "/"], "expected one of ecg, ecg-branched, or the path of a TOML file"),
+        (["--builtin", "--pipeline", "/"], "report, wearable, or the path of a TOML file"),
     ],
 )
 def test_bad_arguments(arguments, text):
@@ -322,10 +322,10 @@ def test_a_bad_pipeline_file_is_refused_with_the_place(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(TWO_CHANNELS.replace("window = 50", "window = 0"))
     assert refusal("--builtin", "--pipeline", path) == (
-        f"{path}: stage 2 (moving_rms): window = 0: expected at least 1 sample"
+        f"{path}: stage 2 (moving_rms): window = 0: expected 1 to 1048576 samples"
     )
     path.write_bytes(b"\xff")
-    assert "expected one of ecg, ecg-branched, or the path of a TOML file" in refusal("--builtin", "--pipeline", path)
+    assert "report, wearable, or the path of a TOML file" in refusal("--builtin", "--pipeline", path)
 
 
 def test_any_rate_and_stage_a_pipeline_may_have():

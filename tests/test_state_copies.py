@@ -64,7 +64,7 @@ def test_damage_and_unknown_pipelines_are_faults():
     assert judge("s", [digest(), digest(age=None)]).status == "damaged"
     assert judge("s", [digest(age=None)]).status == "damaged"
     unknown = digest(age=(0, 2), pipeline=None)
-    assert judge("s", [digest(), unknown]).status == "damaged", "no worker can go on from the newest"
+    assert judge("s", [digest(), unknown]).status == "unknown pipeline", "no worker can go on from the newest"
     assert judge("s", [digest(age=(0, 3)), unknown]).status == "behind"
 
 

@@ -18,7 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from numpy.typing import NDArray
 
-from app.dsp.pipeline import parse_pipeline
+from app.dsp.pipeline_file import parse_pipeline
 from app.kafka_client import client_options
 from app.offline import FEATURES, SHIPPED, Parameters, ecg_features
 from app.pipelines import shipped_pipelines

@@ -117,7 +117,7 @@ def test_a_frame_of_nothing_but_bad_blocks_is_one_dead_letter():
         (
             b"s",
             json.dumps({**GOOD_BLOCK, "pipeline": "eeg"}).encode(),
-            "pipeline 'eeg': expected one of ecg, ecg-branched, two-channels",
+            "pipeline 'eeg': expected one of audio-mfcc, ",
         ),
         (b"s", msgspec.msgpack.encode({**GOOD_BLOCK, "samples": b"12345"}), "samples of 5 bytes: expected float32"),
         (b"s", json.dumps({**GOOD_BLOCK, "timestamp": 2**53 + 1}).encode(), "Expected `int` <= 9007199254740992"),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.dsp.pipeline import parse_pipeline
+from app.dsp.pipeline_file import parse_pipeline
 from app.wire.blocks import encode_frame, encode_msgpack, packed
 from app.wire.decode import Decoded, decode
 from app.wire.reasons import Reason

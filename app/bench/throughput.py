@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -69,6 +70,14 @@ class Case(NamedTuple):
     blocks_per_sensor: int
 
 
+def own_settings(settings: Settings, number: int, run: str) -> Settings:
+    """Give settings with topics and a folder of their own."""
+    name = f"bench-{run}-{number}"
+    return settings.model_copy(
+        update={"topic_prefix": f"{name}-", "app_id": name, "datadir": settings.datadir / "bench" / name}
+    )
+
+
 def cases(settings: Settings, sensors: int, blocks: int) -> list[Case]:
     """Give all contenders, each with topics and a folder of its own.
 
@@ -82,13 +91,7 @@ def cases(settings: Settings, sensors: int, blocks: int) -> list[Case]:
         Blocks a run, all sensors together; the plain agent, many times slower, gets a tenth.
     """
     run = secrets.token_hex(3)
-
-    def own(number: int) -> Settings:
-        name = f"bench-{run}-{number}"
-        return settings.model_copy(
-            update={"topic_prefix": f"{name}-", "app_id": name, "datadir": settings.datadir / "bench" / name}
-        )
-
+    own = partial(own_settings, settings, run=run)
     each = max(1, blocks // sensors)
     return [
         Case(Continuum("continuum, JSON", "json", own(1)), each),
@@ -98,17 +101,25 @@ def cases(settings: Settings, sensors: int, blocks: int) -> list[Case]:
     ]
 
 
-async def measure(
-    settings: Settings, sensors: int, blocks: int, repeats: int, progress: Callable[[str], None]
-) -> list[Result]:
-    """Run all contenders in turn, several times over.
+def checkpoint_cases(settings: Settings, sensors: int, blocks: int) -> list[Case]:
+    """Give one contender with checkpoints more and less often, and never but at its end."""
+    run = secrets.token_hex(3)
+    found = []
+    for number, (name, seconds) in enumerate({"every 1 s": 1.0, "every 10 s": 10.0, "off": 1e6}.items()):
+        often = {"checkpoint_seconds": seconds, "checkpoint_messages": 10**9}
+        own = own_settings(settings, number, run).model_copy(update=often)
+        found.append(Case(Continuum(f"checkpoints {name}", "msgpack", own), max(1, blocks // sensors)))
+    return found
+
+
+async def measure(own: list[Case], sensors: int, repeats: int, progress: Callable[[str], None]) -> list[Result]:
+    """Run contenders in turn, several times over.
 
     Raises
     ------
     BenchError
         A contender lost a block or computed a wrong feature.
     """
-    own = cases(settings, sensors, blocks)
     results = [Result(case.contender.name, sensors * case.blocks_per_sensor) for case in own]
     for case in own:
         await case.contender.create_topics()

@@ -20,6 +20,7 @@ COMMANDS = {
     "worker": "app.cli.worker",
     "replay": "app.cli.replay",
     "run": "app.cli.run",
+    "pipelines": "app.cli.pipelines",
     "state": "app.cli.state",
     "dead-letters": "app.cli.dead_letters",
     "bench": "app.cli.bench",

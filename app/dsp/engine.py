@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.dsp.chain import fresh_state, run_chain
+from app.dsp.fused import fused
 from app.dsp.missing import filling, repaired
 from app.dsp.pipeline import RAW_INPUT, Pipeline
 from app.dsp.placement import Placement, Run
 from app.dsp.snapshot import ArrayLayout, Codec, Header, Position
 from app.dsp.stage import Floats, Indices, Marks, State
-from app.dsp.stream import Blocks, Deferral, Sensor
+from app.dsp.stream import Blocks, Deferral, Samples, Sensor
 
 SLAB_SAMPLES = 32_768
 """Samples worked on at once: their temporaries stay in the processor's cache."""
@@ -43,9 +45,9 @@ class Features(NamedTuple):
     gap: list[int]
     """Samples missing before each block."""
     values: Floats
-    """(n, features)."""
+    """(n, values) fields of the record one after another, each as wide as `Pipeline.widths` says."""
     full: NDArray[np.bool_]
-    """(n, features) whether the window behind a value was full."""
+    """(n, values) whether the window behind a value was full."""
     quality: Floats
     """(n,) share of measured samples among those that the block added to the state."""
     events: dict[str, int]
@@ -63,10 +65,13 @@ class Engine:
     ----------
     pipeline
         What every sensor here runs.
+    fuse
+        Whether to run it in one pass, if it is wired so and numba is there.
     """
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, *, fuse: bool = True) -> None:
         self.pipeline = pipeline
+        self.fused = fused(pipeline) if fuse else None
         self.sensors: dict[str, Sensor] = {}
         self._fresh = self._fresh_state(1)
         layout = tuple(
@@ -150,17 +155,18 @@ class Engine:
         """
         place = Placement(self.pipeline, blocks, position, confirmed=confirmed)
         broken = self._non_finite(blocks)
+        samples = self._samples(blocks, place, broken)
         count = len(blocks.sensors)
-        values = np.empty((count, len(self.pipeline.feature_names)))
+        values = np.empty((count, sum(self.pipeline.widths)))
         full = np.empty(values.shape, dtype=np.bool_)
         for runs in place.rounds:
-            self._reset([run.sensor for run in runs if run.reset])
-            for group in _slabs(runs):
-                x, marks, numbers = self._joined(group, blocks, place.fills, broken)
-                values[numbers], full[numbers] = self._advance([run.sensor for run in group], x, marks)
-                del x  # so that the next group's samples may lie where these do, in the cache
+            if anew := [run.sensor for run in runs if run.reset]:
+                self._reset(anew)
+            for group in [runs] if self.fused else _slabs(runs):
+                numbers = np.array([number for run in group for number in run.blocks], dtype=np.intp)
+                values[numbers], full[numbers] = self._advance(group, numbers, samples)
         accepted = np.array(place.accepted, dtype=np.intp)
-        place.events["repaired"] = sum(number in broken for number in place.accepted)
+        place.events["repaired"] = len(broken.keys() & place.accepted)
         return Features(
             accepted,
             place.seqs,
@@ -188,44 +194,41 @@ class Engine:
             quality[number] = (count - broken.get(number, 0)) / (count + channels * fills.get(number, 0))
         return quality
 
-    def _joined(
-        self, runs: list[Run], blocks: Blocks, fills: Mapping[int, int], broken: Mapping[int, int]
-    ) -> tuple[Floats, Marks, list[int]]:
-        """Join the samples of runs of one length, and mark their blocks, whose numbers are given too."""
-        channels = self.pipeline.signal.channels
-        bounds = blocks.bounds
-        pieces: list[Floats] = []
-        mark_rows, mark_last, numbers = [], [], []
-        for row, run in enumerate(runs):
-            end, before = 0, len(pieces)
+    def _samples(self, blocks: Blocks, place: Placement, broken: Mapping[int, int]) -> Samples:
+        """Give the samples of the blocks, with those made up that are missing or not finite."""
+        fills, bounds, channels = place.fills, np.array(blocks.bounds), self.pipeline.signal.channels
+        if not fills and not broken:
+            return Samples(blocks.values, bounds[:-1], bounds[1:])
+        pieces = np.split(blocks.values, bounds[1:-1])
+        latest: dict[Sensor, Floats] = {}
+        for run in chain.from_iterable(place.rounds):
+            known = self._state[RAW_INPUT]["last"][run.sensor.row]
+            last = np.zeros(channels) if run.reset else latest.get(run.sensor, known)
             for number in run.blocks:
-                piece = blocks.values[bounds[number] : bounds[number + 1]]
-                if number in fills or number in broken:
-                    begins = len(pieces) == before
-                    last = self._state[RAW_INPUT]["last"][run.sensor.row] if begins else pieces[-1][-channels:]
-                    frames = piece.reshape(-1, channels)
-                    if number in broken:
-                        frames = repaired(self.pipeline.non_finite, frames, last)
-                    if number in fills:
-                        frames = np.concatenate([filling(self.pipeline.gap, last, frames[0], fills[number]), frames])
-                    piece = frames.ravel()
-                pieces.append(piece)
-                end += len(piece) // channels
-                mark_rows.append(row)
-                mark_last.append(end - 1)
-                numbers.append(number)
-        interleaved = np.concatenate(pieces).reshape(len(runs), runs[0].samples, channels)
-        x = np.ascontiguousarray(interleaved.transpose(0, 2, 1))
-        return x, Marks(np.array(mark_rows, dtype=np.intp), np.array(mark_last, dtype=np.intp)), numbers
+                frames = pieces[number].reshape(-1, channels)
+                if number in broken:
+                    frames = repaired(self.pipeline.non_finite, frames, last)
+                if number in fills:
+                    frames = np.concatenate([filling(self.pipeline.gap, last, frames[0], fills[number]), frames])
+                pieces[number], last = frames.ravel(), frames[-1]
+            latest[run.sensor] = last
+        ends = np.cumsum([len(piece) for piece in pieces])
+        return Samples(np.concatenate(pieces), np.concatenate([[0], ends[:-1]]), ends)
 
-    def _advance(self, sensors: list[Sensor], x: Floats, marks: Marks) -> tuple[Floats, NDArray[np.bool_]]:
-        """Step the states of sensors, a row of ``x`` each; gives the features at the marks, and which are full."""
-        rows = _rows(sensors)
+    def _advance(self, runs: list[Run], numbers: Indices, samples: Samples) -> tuple[Floats, NDArray[np.bool_]]:
+        """Step the states of the sensors of runs; gives the features of the runs' blocks, and which are full."""
+        rows, counts = _rows([run.sensor for run in runs]), [len(run.blocks) for run in runs]
+        if self.fused is not None:
+            return self.fused.step(self._state, samples, numbers, np.repeat(rows, counts))
+        channels, length = self.pipeline.signal.channels, runs[0].samples
+        x = np.ascontiguousarray(samples.of(numbers).reshape(len(runs), length, channels).transpose(0, 2, 1))
+        of_run = np.repeat(np.arange(len(runs)), counts)
+        ends = np.cumsum(samples.ends[numbers] - samples.begins[numbers]) // channels
         state = {
             node.name: {name: array[rows] for name, array in self._state[node.name].items()}
             for node in self.pipeline.nodes
         }
-        result = run_chain(self.pipeline, state, x, marks)
+        result = run_chain(self.pipeline, state, x, Marks(of_run, ends - of_run * length - 1))
         self._state[RAW_INPUT]["last"][rows] = x[:, :, -1]
         for node, own in result.state.items():
             for name, array in own.items():

@@ -2,7 +2,7 @@
 
 
 class PipelineError(ValueError):
-    """A pipeline's definition is wrong: the text names the place, the value and what is allowed."""
+    """A pipeline's definition is wrong: the text, a line for each fault, names place, value and what is allowed."""
 
 
 class SnapshotError(ValueError):

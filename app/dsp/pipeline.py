@@ -1,38 +1,21 @@
-"""Pipelines: a chain of stages as data, validated when loaded, with a fingerprint.
+"""Pipelines: stages wired into a chain or a tree, the features taken from them, and a fingerprint.
 
-A pipeline is a TOML file::
-
-    name = "ecg"
-    sample_rate = 250.0            # Hz
-    channels = 1                   # optional
-    gap = "hold"                   # optional: "reset" (the default), "hold", "interpolate" or "zero"
-    max_gap = 1.0                  # optional, s; state begins anew after a longer gap
-    non_finite = "hold"            # optional: "reject" (the default), "hold" or "interpolate"
-
-    [[stages]]
-    type = "moving_rms"            # a name of the registry
-    name = "rms"                   # optional, the type's own otherwise
-    input = "bandpass"             # optional, the last series before it otherwise; "input" is the raw signal
-    window = 50                    # the stage's own parameters
-
-    [features]                     # name in the record = stage, or stage.output of a measure
-    rms = "rms"
+How one is written is told in `app.dsp.pipeline_file`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar, cast, get_args
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from typing import Any, Literal
 
 import msgspec
 
-from app.dsp.errors import PipelineError
-from app.dsp.stage import Signal, Stage
-from app.dsp.stages import STAGES
+from app.dsp.stage import NEVER, Signal, Stage
 
 RAW_INPUT = "input"
 """What a stage names as its input to take the raw signal."""
@@ -46,25 +29,12 @@ NonFinitePolicy = Literal["reject", "hold", "interpolate"]
 """What becomes of NaN and infinity in a block: it is refused, or each is replaced by the channel's last finite sample,
 or on a line from there to its next one in the block (where there is none: as hold)."""
 
-MAX_FILL = 1 << 20
-"""Values that a gap may be filled with, all channels together."""
+MOST_PERIOD = 1_000_000
+"""Raw samples for each value of the slowest node."""
 
-
-class _StageTable(msgspec.Struct):
-    type: str
-    name: str | None = None
-    input: str | None = None
-
-
-class _PipelineTable(msgspec.Struct, forbid_unknown_fields=True):
-    name: str
-    sample_rate: float
-    stages: list[dict[str, Any]]
-    features: dict[str, str]
-    channels: int = 1
-    gap: str = "reset"
-    max_gap: float = 1.0
-    non_finite: str = "reject"
+Take = Literal["last", "mean", "min", "max", "vector"]
+"""What a feature takes of a series: its value at the block's last sample, one over all samples of the block, or the
+last values of all channels as one list."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +51,12 @@ class Node:
         Its kind's name in the registry.
     stage, params
         The kind and its parameters.
+    takes
+        The signal that enters it.
+    hop
+        One in so many values is kept; None: all. A measure with a hop is a series.
+    sparse
+        Whether its values come at another pace than the raw signal's samples, so that a block may bring none.
     """
 
     name: str
@@ -88,15 +64,40 @@ class Node:
     type: str
     stage: Stage
     params: msgspec.Struct
+    takes: Signal
+    hop: int | None = None
+    sparse: bool = False
+
+    @cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of a measure's values; empty for a series."""
+        return self.stage.outputs_of(self.params)
+
+    @property
+    def is_series(self) -> bool:
+        """Whether other stages may take it as input."""
+        return not self.outputs or self.hop is not None
+
+    @cached_property
+    def channels(self) -> int:
+        """Channels of its values; a measure has each output for each."""
+        return self.stage.signal(self.params, self.takes).channels
+
+    @cached_property
+    def gives(self) -> Signal:
+        """The signal that a stage takes which names this one as its input."""
+        rate, channels = self.stage.signal(self.params, self.takes)
+        return Signal(rate / (self.hop or 1), channels * max(1, len(self.outputs)))
 
 
 @dataclass(frozen=True)
 class Feature:
-    """A value of the feature record: the series or output ``output`` of node ``node``."""
+    """A value of the feature record: of the series, or of the output ``output``, of node ``node``."""
 
     name: str
     node: str
     output: str | None
+    take: Take = "last"
 
 
 @dataclass(frozen=True)
@@ -136,158 +137,64 @@ class Pipeline:
     non_finite: NonFinitePolicy = "reject"
     text: str = field(default="", repr=False, compare=False)
 
+    @cached_property
+    def node(self) -> dict[str, Node]:
+        """The nodes by name."""
+        return {node.name: node for node in self.nodes}
+
     @property
     def most_filled(self) -> int:
         """Samples of the longest gap that is filled in."""
         # The product of two decimal fractions may fall just short of the whole number that is meant.
         return 0 if self.gap == "reset" else math.floor(self.max_gap * self.signal.sample_rate + 1e-6)
 
-    @property
+    @cached_property
     def settle_samples(self) -> int:
-        """Samples after which a pipeline that started cold gives the features of one that did not."""
+        """Samples after which a pipeline that started cold gives the features of one that did not; at most `NEVER`."""
         settled = {RAW_INPUT: 0}
         for node in self.nodes:
-            settled[node.name] = settled[node.source] + node.stage.settle(node.params, self.signal)
+            own = node.stage.settle(node.params, node.takes) + (node.hop or 1) - 1
+            raw = math.ceil(own * self.signal.sample_rate / node.takes.sample_rate)
+            settled[node.name] = min(NEVER, settled[node.source] + raw)
         return max(settled.values())
 
-    @property
+    @cached_property
+    def period(self) -> int:
+        """Raw samples after which all nodes that keep one value in so many are at the same place again."""
+        rates = [Fraction(node.gives.sample_rate / self.signal.sample_rate) for node in self.nodes if node.sparse]
+        return math.lcm(*(rate.limit_denominator(MOST_PERIOD).denominator for rate in rates))
+
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        """Values of each field of the feature record: 1, or more for a list; in the order of `feature_names`."""
+        return tuple(width for _, width in self._fields())
+
+    @cached_property
     def feature_names(self) -> tuple[str, ...]:
-        """Names in the feature record; with several channels ``rms_0``, ``rms_1``, ..."""
-        if self.signal.channels == 1:
-            return tuple(feature.name for feature in self.features)
-        return tuple(f"{feature.name}_{c}" for feature in self.features for c in range(self.signal.channels))
+        """Fields of the feature record; with several channels ``rms_0``, ``rms_1``, ..."""
+        return tuple(name for name, _ in self._fields())
+
+    def _fields(self) -> Iterable[tuple[str, int]]:
+        for feature in self.features:
+            node = self.node[feature.node]
+            if feature.take == "vector":
+                yield feature.name, node.channels * (1 if feature.output else max(1, len(node.outputs)))
+            elif node.channels == 1:
+                yield feature.name, 1
+            else:
+                yield from ((f"{feature.name}_{channel}", 1) for channel in range(node.channels))
 
 
-def parse_pipeline(text: str, origin: str) -> Pipeline:
-    """Read a pipeline from TOML text.
-
-    Parameters
-    ----------
-    text
-        The TOML document.
-    origin
-        Where it came from, for errors.
-
-    Raises
-    ------
-    PipelineError
-        Naming the origin, the place, the value and what is allowed.
-    """
-    try:
-        return replace(_build(_converted(tomllib.loads(text), _PipelineTable, "pipeline")), text=text)
-    except (tomllib.TOMLDecodeError, PipelineError) as error:
-        raise PipelineError(f"{origin}: {error}") from None
+def fingerprint(signal: Signal, nodes: Iterable[Node]) -> bytes:
+    """Identify what a state is of."""
+    return hashlib.sha256(
+        msgspec.msgpack.encode([tuple(signal), [_identity(node) for node in nodes]], order="deterministic")
+    ).digest()[:16]
 
 
-_S = TypeVar("_S", bound=msgspec.Struct)
-
-
-def _converted(table: Mapping[str, Any], into: type[_S], where: str) -> _S:
-    """Convert a table that may lack fields, or have unknown or mistyped ones."""
-    try:
-        return msgspec.convert(table, into)
-    except msgspec.ValidationError as error:
-        # What a structure says of its own values is complete; what msgspec says names no alternative.
-        fields = ", ".join(f"{name}: {annotation}" for name, annotation in into.__annotations__.items())
-        allowed = "" if error.__cause__ else f"; expected {fields}"
-        raise PipelineError(f"{where}: {error}{allowed}") from None
-
-
-def _build(table: _PipelineTable) -> Pipeline:
-    if not 0 < table.sample_rate < math.inf:
-        raise PipelineError(f"sample_rate = {table.sample_rate}: expected Hz above 0")
-    if table.channels < 1:
-        raise PipelineError(f"channels = {table.channels}: expected at least 1")
-    if not table.stages:
-        raise PipelineError("stages: expected at least one [[stages]] table")
-    signal = Signal(float(table.sample_rate), table.channels)
-    nodes: dict[str, Node] = {}
-    for number, stage_table in enumerate(table.stages, 1):
-        node = _node(number, stage_table, nodes, signal)
-        nodes[node.name] = node
-    return Pipeline(
-        name=_checked_name(table.name),
-        signal=signal,
-        nodes=tuple(nodes.values()),
-        features=_features(table.features, nodes),
-        fingerprint=_fingerprint(signal, nodes),
-        gap=cast("GapPolicy", _one_of("gap", table.gap, get_args(GapPolicy))),
-        max_gap=_checked_max_gap(table.max_gap, signal),
-        non_finite=cast("NonFinitePolicy", _one_of("non_finite", table.non_finite, get_args(NonFinitePolicy))),
-    )
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise PipelineError(f"{name} = {value!r}: expected one of {', '.join(allowed)}")
-    return value
-
-
-def _checked_max_gap(max_gap: float, signal: Signal) -> float:
-    longest = MAX_FILL / (signal.sample_rate * signal.channels)
-    if not 0 <= max_gap <= longest:
-        raise PipelineError(f"max_gap = {max_gap}: expected 0 to {longest:.6g} s, {MAX_FILL} values")
-    return float(max_gap)
-
-
-def _checked_name(name: str) -> str:
-    # It becomes part of a topic's name.
-    if not name or not all(c.isascii() and (c.isalnum() or c in "._-") for c in name):
-        raise PipelineError(f"name = {name!r}: expected ASCII letters, digits, '.', '_' and '-'")
-    return name
-
-
-def _node(number: int, table: Mapping[str, Any], earlier: Mapping[str, Node], signal: Signal) -> Node:
-    wiring = _converted(table, _StageTable, f"stage {number}")
-    where = f"stage {number} ({wiring.type})"
-    if wiring.type not in STAGES:
-        raise PipelineError(f"stage {number}: type = {wiring.type!r}: expected one of {', '.join(sorted(STAGES))}")
-    name = wiring.name or wiring.type
-    if name in earlier or name == RAW_INPUT or "." in name:
-        raise PipelineError(f"{where}: name = {name!r}: expected a name of its own without dots, not {RAW_INPUT!r}")
-    series = {RAW_INPUT: None} | {other.name: None for other in earlier.values() if not other.stage.outputs}
-    source = wiring.input or list(series)[-1]
-    if source not in series:
-        raise PipelineError(f"{where}: input = {source!r}: expected one of {', '.join(series)}")
-    stage = STAGES[wiring.type]
-    own = {key: value for key, value in table.items() if key not in _StageTable.__struct_fields__}
-    params = _converted(own, stage.params, where)
-    try:
-        stage.init(params, signal, 0)  # designs what can only be checked against the rate
-    except ValueError as error:
-        raise PipelineError(f"{where}: {error}") from None
-    return Node(name, source, wiring.type, stage, params)
-
-
-def _features(table: Mapping[str, str], nodes: Mapping[str, Node]) -> tuple[Feature, ...]:
-    if not table:
-        raise PipelineError('features: expected at least one, as name = "stage" or name = "stage.output"')
-    features = []
-    for name, target in table.items():
-        node_name, _, output = target.partition(".")
-        node = nodes.get(node_name)
-        allowed = [
-            name if not other.stage.outputs else f"{name}.{output}"
-            for name, other in nodes.items()
-            for output in other.stage.outputs or ("",)
-        ]
-        if node is None or target not in allowed:
-            raise PipelineError(f"features: {name} = {target!r}: expected one of {', '.join(allowed)}")
-        if not name.isidentifier() or name in RECORD_FIELDS:
-            raise PipelineError(
-                f"features: {name!r}: expected an identifier that is not one of {', '.join(RECORD_FIELDS)}"
-            )
-        features.append(Feature(name, node_name, output or None))
-    return tuple(features)
-
-
-RECORD_FIELDS = ("sensorId", "timestamp", "seq", "tier", "pipeline", "gap", "quality")
-"""Fields of every feature record beside the features themselves."""
-
-
-def _fingerprint(signal: Signal, nodes: Mapping[str, Node]) -> bytes:
-    identity = [
-        tuple(signal),
-        [(node.name, node.source, node.type, msgspec.to_builtins(node.params)) for node in nodes.values()],
-    ]
-    return hashlib.sha256(msgspec.msgpack.encode(identity, order="deterministic")).digest()[:16]
+def _identity(node: Node) -> list[Any]:
+    # What came later is left out where it is not used, so that states made before go on.
+    later = {"hop": node.hop, "version": node.stage.version if node.stage.version > 1 else None}
+    used = {name: value for name, value in later.items() if value is not None}
+    own = [node.name, node.source, node.type, msgspec.to_builtins(node.params)]
+    return [*own, used] if used else own

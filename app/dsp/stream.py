@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from app.dsp.snapshot import Behind, Header, Position
-from app.dsp.stage import Floats
+from app.dsp.stage import Floats, Indices
 
 
 @dataclass(slots=True, eq=False)
@@ -72,7 +74,7 @@ class Blocks(NamedTuple):
     """Blocks of one pipeline from one partition, in the partition's order."""
 
     sensors: Sequence[Sensor]
-    timestamps: Sequence[int]
+    timestamps: Sequence[float]
     """Time of each block's first sample, ms."""
     seqs: Sequence[int | None]
     """Index of each block's first sample, where the message says."""
@@ -84,6 +86,24 @@ class Blocks(NamedTuple):
     """Samples of all blocks, one block after another, channels interleaved."""
     bounds: Sequence[int]
     """Where each block begins in ``values``, and where the last ends."""
+
+
+class Samples(NamedTuple):
+    """Samples of blocks, those made up among them."""
+
+    values: Floats
+    """Of all blocks, channels interleaved."""
+    begins: Indices
+    """(blocks,) where each begins."""
+    ends: Indices
+    """(blocks,) where each ends."""
+
+    def of(self, numbers: Indices) -> Floats:
+        """Give the samples of some blocks, one after another; a view, where they lie so."""
+        begins, ends = self.begins[numbers], self.ends[numbers]
+        if (begins[1:] == ends[:-1]).all():
+            return self.values[begins[0] : ends[-1]]
+        return np.concatenate([self.values[begin:end] for begin, end in zip(begins, ends, strict=True)])
 
 
 class Deferral(NamedTuple):

@@ -23,7 +23,7 @@ def is_on_time(next_time: float, timestamp: float, length: int, sample_rate: flo
     return off <= half_block or off < CLOCK_RESOLUTION
 
 
-def first_index(next_index: int, next_time: float, timestamp: int, length: int, sample_rate: float) -> int:
+def first_index(next_index: int, next_time: float, timestamp: float, length: int, sample_rate: float) -> int:
     """Index of a block's first sample, for a sensor that sends timestamps only.
 
     A device's clock drifts against its nominal rate, so each block is compared with the one before it and never

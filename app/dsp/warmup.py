@@ -7,8 +7,9 @@ state that comes out goes on from the same place. How far back they must reach i
 
 Where blocks are read from the middle of a stream, the first of them may be ones that were dropped then: duplicates of
 what came before. So what is missing among the blocks is believed only as far as the snapshot, or enough blocks
-before it, bear it out. That the blocks lead to the very place where the snapshot stood is checked: blocks that do
-not, as those of another rate, are not used.
+before it, bear it out. Where a pipeline keeps one value in so many, the first block is cut so that it keeps the ones
+that it would have kept all along. That the blocks lead to the very place where the snapshot stood is checked: blocks
+that do not, as those of another rate, are not used.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class RetainedBlock(NamedTuple):
     """A block of one sensor, as the log still has it."""
 
     offset: int
-    timestamp: int
+    timestamp: float
+    """Of its first sample, ms."""
     seq: int | None
     stream: str | None
     values: Floats
@@ -85,7 +87,8 @@ def choose(pipeline: Pipeline, header: Header, blocks: Sequence[RetainedBlock], 
     since = sensor.since + header.next - sensor.next_index
     # Snapshots of the first format version do not know theirs.
     agrees = since == header.since or header.since >= header.next
-    settle = pipeline.settle_samples
+    # So that there are enough even where the first block is cut.
+    settle = pipeline.settle_samples + pipeline.period - 1
     enough = None
     if header.next - since >= settle and (since >= header.since or agrees):
         enough = settle
@@ -100,7 +103,32 @@ def choose(pipeline: Pipeline, header: Header, blocks: Sequence[RetainedBlock], 
         samples += lengths[number]
         if samples >= enough:
             break
-    return Choice(blocks[number:], samples, settled=True)
+    if pipeline.period == 1 or enough == header.next:
+        return Choice(blocks[number:], samples, settled=True)
+    return _in_step(pipeline, header, blocks[number:], samples)
+
+
+def _in_step(pipeline: Pipeline, header: Header, blocks: Sequence[RetainedBlock], samples: int) -> Choice:
+    """Cut the first of chosen blocks, so that a pipeline that keeps one value in so many keeps the right ones.
+
+    State began where the stream did, or after the last gap that was not filled in; after one that was, nobody knows.
+    """
+    sensor, channels = Sensor("", -1), pipeline.signal.channels
+    place = Placement(pipeline, _joined([sensor], [blocks]), _END, confirmed=True)
+    begun = header.since if not pipeline.most_filled else 0
+    known = header.since == begun
+    for number, seq in zip(place.accepted, place.seqs, strict=True):
+        block, length = blocks[number], len(blocks[number].values) // channels
+        cut = (begun - header.next + sensor.next_index - seq) % pipeline.period
+        if cut < length:
+            later = block._replace(
+                timestamp=block.timestamp + cut * 1000 / pipeline.signal.sample_rate,
+                seq=None if block.seq is None else block.seq + cut,
+                values=block.values[cut * channels :],
+            )
+            return Choice([later, *blocks[number + 1 :]], samples - cut, settled=known)
+        samples -= length
+    return Choice(blocks, samples, settled=False)
 
 
 class Warmed(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from app.dsp.stage import Floats, Marks, Signal, State
@@ -37,6 +38,18 @@ def join(window: int, state: State, x: Floats, marks: Marks) -> Windowed:
     return Windowed(series, {"tail": tail, "count": state["count"] + x.shape[-1]}, full)
 
 
+def windows_at(series: Floats, window: int, marks: Marks) -> Floats:
+    """Take the windows that end at marks out of samples joined to their tail: (marks, channels, window), C-contiguous.
+
+    Sums along a window then run in one order, whatever array it was taken from.
+    """
+    rows, last = marks
+    at_ends = len(rows) == len(series) and (last == series.shape[-1] - window).all()
+    if at_ends and (rows == np.arange(len(rows))).all():
+        return np.ascontiguousarray(series[..., -window:])
+    return np.ascontiguousarray(sliding_window_view(series, window, axis=-1)[rows, :, last])
+
+
 def window_sums(series: Floats, window: int) -> Floats:
     """Sum over every run of ``window`` values along the last axis.
 
@@ -58,11 +71,17 @@ def window_sums(series: Floats, window: int) -> Floats:
     """
     count = series.shape[-1] - window + 1
     total: Floats | None = None
+    is_own = False
     partial, width, offset = series, 1, 0
     while width <= window:
         if window & width:
             piece = partial[..., offset : offset + count]
-            total = piece if total is None else total + piece
+            if total is None:
+                total = piece
+            elif is_own:
+                total += piece
+            else:
+                total, is_own = total + piece, True
             offset += width
         if 2 * width <= window:
             partial = partial[..., :-width] + partial[..., width:]

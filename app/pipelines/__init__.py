@@ -7,7 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from app.dsp.errors import PipelineError
-from app.dsp.pipeline import Pipeline, parse_pipeline
+from app.dsp.pipeline import Pipeline
+from app.dsp.pipeline_file import parse_pipeline
 from app.errors import ContinuumError
 from app.settings import TierName
 
@@ -50,7 +51,7 @@ def known_pipelines(folder: Path | None) -> dict[str, Pipeline]:
     own: dict[str, Pipeline] = {}
     origins: dict[str, Path] = {}
     for path in paths:
-        pipeline = _read(path)
+        pipeline = read_pipeline(path)
         if pipeline.name in own:
             raise PipelineFileError(
                 f"{path}: pipeline {pipeline.name!r} is in {origins[pipeline.name]} too; give one of them another name"
@@ -59,7 +60,14 @@ def known_pipelines(folder: Path | None) -> dict[str, Pipeline]:
     return {**shipped_pipelines(), **own}
 
 
-def _read(path: Path) -> Pipeline:
+def read_pipeline(path: Path) -> Pipeline:
+    """Read a file.
+
+    Raises
+    ------
+    PipelineFileError
+        Naming it, and what is wrong with it, a line for each fault.
+    """
     try:
         return parse_pipeline(path.read_text(encoding="utf-8"), str(path))
     except PipelineError as error:

@@ -13,8 +13,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple, cast
+from typing import cast
 
 from app import metrics
 from app.dsp.errors import SnapshotError
@@ -27,56 +26,13 @@ from app.runtime.copies import Copy, ReadSnapshots, newer, read_copies
 from app.runtime.emitter import Emitter
 from app.runtime.portion import Portion
 from app.runtime.processor import Processor
+from app.runtime.waiting import Upgrade, Waiting, held_together
 from app.wire.decode import BadInput
 from app.wire.reasons import Reason
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05
-
-
-class Upgrade(NamedTuple):
-    """What a sensor's state is to become: that of the pipeline that its own has been changed to."""
-
-    copy: Copy
-    """Its state in the pipeline before."""
-    pipeline: str
-    """Name of the changed one."""
-    partition: int
-    """Of its blocks."""
-
-
-@dataclass(slots=True)
-class Waiting:
-    """A sensor whose blocks are held."""
-
-    sensor_id: str
-    since: float
-    """s, monotonic."""
-    patient: bool = False
-    """It is ours, and waits only for somebody who may want it before the gap is believed."""
-    leaving: bool = False
-    """Its state is being handed over; it can be claimed again afterwards."""
-    upgrade: Upgrade | None = None
-    """It is ours, and waits for its state in a changed pipeline."""
-    asked: bool = False
-    """Whoever may have had samples that are missing before its blocks has been asked."""
-    portions: list[Portion] = field(default_factory=list)
-    samples: int = 0
-    """Values held."""
-
-    @property
-    def partition(self) -> int | None:
-        """Of the blocks held, or of those that are to come; None where that is open."""
-        if self.portions:
-            return self.portions[0].partition
-        return None if self.upgrade is None else self.upgrade.partition
-
-    @property
-    def first(self) -> int:
-        """Index of the first sample held, as far as the block says."""
-        seq = self.portions[0].columns.seqs[0]
-        return FIRST_UNKNOWN if seq is None else seq
 
 
 class Arrivals:
@@ -162,18 +118,18 @@ class Arrivals:
 
     async def _run(self, portion: Portion, *, confirmed: bool) -> None:
         """Consume blocks of sensors that are all in memory."""
-        for part in self._processor.parts(portion):
-            await self._run_part(part, confirmed=confirmed)
-
-    async def _run_part(self, portion: Portion, *, confirmed: bool) -> None:
         with portion.pending.sending():
-            output = self._processor.run(portion, confirmed=confirmed)
-            await self._emitter.features_of(portion, output)
-        self._after_run(portion.partition, output.most_blocks)
-        if output.deferred:
-            await self._meet_gaps(portion, output.deferred)
-        if output.settled:
-            await self._take_over(portion.partition, output.settled)
+            # All before anything is awaited, as a sensor may leave meanwhile.
+            parts = self._processor.parts(portion)
+            outputs = [self._processor.run(part, confirmed=confirmed) for part in parts]
+            for part, output in zip(parts, outputs, strict=True):
+                await self._emitter.features_of(part, output)
+        for part, output in zip(parts, outputs, strict=True):
+            self._after_run(part.partition, output.most_blocks)
+            if output.deferred:
+                await self._meet_gaps(part, output.deferred)
+            if output.settled:
+                await self._take_over(part.partition, output.settled)
 
     async def _take_over(self, partition: int, sensor_ids: Sequence[str]) -> None:
         """Let sensors go on with the changed pipeline, which has settled beside the former.
@@ -293,7 +249,7 @@ class Arrivals:
     async def _meet_gaps(self, portion: Portion, deferred: Mapping[str, Deferral]) -> None:
         """Ask for the sensors before whose blocks samples are missing, and go on as the answer says."""
         residents = self._processor.residents
-        sensors = {sensor_id: residents[sensor_id].sensor for sensor_id in deferred}
+        sensors = {sensor_id: residents[sensor_id].sensor for sensor_id in deferred if sensor_id in residents}
         answers = await self._claims.claim(
             [
                 Claim(id_, deferred[id_].first, sensor.epoch, *sensor.age, _source(portion))
@@ -325,6 +281,9 @@ class Arrivals:
                 rest.remove(deferral.blocks[0])
         if real:
             await self._run(portion.up_to(real), confirmed=True)
+            sensor_ids = portion.columns.sensor_ids
+            done = {sensor_ids[number] for number in real}.difference(sensor_ids[number] for number in rest)
+            self._processor.has_come_to(portion.position, done)
         if gone:
             await self.hand_over(portion.partition, gone)
         if rest:
@@ -373,41 +332,54 @@ class Arrivals:
                 force=overdue,
             )
             async with in_hand:
+                claimed = []
                 for waiting in some:
                     answer = None if answers is None else answers.get(waiting.sensor_id)
                     if answer is None and not overdue:
                         continue
                     if (answer is None or answer.taken) and not waiting.leaving:
-                        await self._resume(waiting, newer(copies[waiting.sensor_id], answer), forced=overdue)
+                        claimed.append((waiting, newer(copies[waiting.sensor_id], answer)))
+                await self._resume(claimed, forced=overdue)
 
-    async def _resume(self, waiting: Waiting, copy: Copy | None, *, forced: bool) -> None:
-        """Go on with the blocks of a sensor that is ours now."""
-        sensor_id, first = waiting.sensor_id, waiting.portions[0] if waiting.portions else None
-        if self.waiting.get(sensor_id) is not waiting or first is None:
-            return
-        metrics.HANDOFFS.labels(self._tier, "forced" if forced else "taken").inc()
-        metrics.HANDOFF_SECONDS.labels(self._tier).observe(time.monotonic() - waiting.since)
-        waiting.asked = True
+    async def _resume(self, claimed: Iterable[tuple[Waiting, Copy | None]], *, forced: bool) -> None:
+        """Go on with the blocks of sensors that are ours now."""
+        ours: list[Waiting] = []
+        newcomers: defaultdict[tuple[str, int], dict[str, Copy | None]] = defaultdict(dict)
+        for waiting, copy in claimed:
+            sensor_id = waiting.sensor_id
+            if self.waiting.get(sensor_id) is not waiting or not waiting.portions:
+                continue
+            metrics.HANDOFFS.labels(self._tier, "forced" if forced else "taken").inc()
+            metrics.HANDOFF_SECONDS.labels(self._tier).observe(time.monotonic() - waiting.since)
+            waiting.asked = True
+            ours.append(waiting)
+            resident = self._processor.residents.get(sensor_id)
+            if resident is None:
+                first = waiting.portions[0]
+                newcomers[first.columns.pipeline.name, first.partition][sensor_id] = copy
+            else:
+                resident.roams = False
         unusable: dict[str, str] = {}
-        resident = self._processor.residents.get(sensor_id)
-        if resident is None:
-            unusable = self._take_in(first, {sensor_id: copy})
-        else:
-            resident.roams = False
-        if waiting.upgrade is None:
-            await self._go_on(waiting, unusable)
+        for copies in newcomers.values():
+            unusable |= self._take_in(self.waiting[next(iter(copies))].portions[0], copies)
+        await self._go_on([waiting for waiting in ours if waiting.upgrade is None], unusable)
 
-    async def _go_on(self, waiting: Waiting, unusable: Mapping[str, str]) -> None:
-        """Consume the blocks held of a sensor that is in memory now, or whose state cannot be used."""
-        del self.waiting[waiting.sensor_id]
-        for number, portion in enumerate(waiting.portions):
-            remaining = await self._refuse(portion, unusable)
-            if number == 0 and waiting.asked and remaining.records:
-                await self._run(remaining.up_to([0]), confirmed=True)
-                remaining = remaining.without({0})
+    async def _go_on(self, some: Sequence[Waiting], unusable: Mapping[str, str]) -> None:
+        """Consume the blocks held of sensors that are in memory now, or whose state cannot be used."""
+        for waiting in some:
+            del self.waiting[waiting.sensor_id]
+        asked = {waiting.sensor_id for waiting in some if waiting.asked}
+        for held in held_together(some):
+            remaining = await self._refuse(held.portion, unusable)
+            # One that has left again meanwhile is met anew.
+            known = (asked & held.begin & self._processor.residents.keys()) - self.waiting.keys()
+            if firsts := remaining.firsts_of(known):
+                await self._run(remaining.up_to(firsts), confirmed=True)
+                remaining = remaining.without(firsts)
+                self._processor.has_come_to(held.portion.position, known.difference(remaining.columns.sensor_ids))
             if remaining.records:
                 await self.process(remaining)
-            portion.pending.held -= 1
+            held.portion.pending.held -= held.pieces
 
     # -- changed pipelines
 
@@ -423,7 +395,7 @@ class Arrivals:
         fingerprint = self._processor.engines[upgrade.pipeline].pipeline.fingerprint
         copy = upgrade.copy._replace(snapshot=snapshot, fingerprint=fingerprint)
         waiting.upgrade = None
-        await self._go_on(waiting, self._take_in(waiting.portions[0], {waiting.sensor_id: copy}))
+        await self._go_on([waiting], self._take_in(waiting.portions[0], {waiting.sensor_id: copy}))
 
     async def shadowed(self, waiting: Waiting, upgrade: Upgrade, former: Pipeline) -> None:
         """Go on with a sensor in the pipeline before, while the changed one settles beside it."""
@@ -434,7 +406,7 @@ class Arrivals:
         for sensor in self._processor.take_in_shadowed(former, upgrade.pipeline, upgrade.partition, snapshots):
             self._follow(copy, sensor, position)
         waiting.upgrade = None
-        await self._go_on(waiting, {})
+        await self._go_on([waiting], {})
 
     def _still_waits(self, waiting: Waiting, upgrade: Upgrade) -> bool:
         """Whether a sensor's upgrade is still wanted; if nothing is held, its next block begins another."""
@@ -447,7 +419,7 @@ class Arrivals:
     def release(self, partitions: Container[int]) -> None:
         """Forget the blocks held of partitions that this worker gives up: they will be read again."""
         for sensor_id, waiting in list(self.waiting.items()):
-            if waiting.partition in partitions:
+            if waiting.give_up(partitions) and not waiting.portions and not waiting.leaving:
                 del self.waiting[sensor_id]
 
 

@@ -12,7 +12,8 @@ from typing import cast
 from mode import Service
 
 from app.dsp.errors import PipelineError
-from app.dsp.pipeline import Pipeline, parse_pipeline
+from app.dsp.pipeline import Pipeline
+from app.dsp.pipeline_file import parse_pipeline
 from app.mirror.keys import pipeline_key
 from app.redis_client import REDIS_ERRORS, RedisClient
 

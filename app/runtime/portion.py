@@ -74,6 +74,8 @@ class Portion:
     records: Sequence[Record]
     position: Position
     pending: Pending = field(repr=False)
+    partial: bool = False
+    """Its sensors may have more blocks in the batch, before the position and after their last here."""
 
     @property
     def partition(self) -> int:
@@ -83,7 +85,8 @@ class Portion:
     def only(self, numbers: Iterable[int]) -> Portion:
         """Give the same portion with just some blocks, named by their numbers."""
         kept = sorted(numbers)
-        return Portion(self.columns.only(kept), [self.records[number] for number in kept], self.position, self.pending)
+        records = [self.records[number] for number in kept]
+        return Portion(self.columns.only(kept), records, self.position, self.pending, self.partial)
 
     def up_to(self, numbers: Iterable[int]) -> Portion:
         """Give the same portion with just some blocks, of sensors that may have more in it.
@@ -92,6 +95,7 @@ class Portion:
         batch's end, and would take the others for counted.
         """
         part = self.only(numbers)
+        part.partial = True
         part.position = Position(
             self.position.topic, self.position.partition, min(record.offset for record in part.records)
         )
@@ -104,3 +108,19 @@ class Portion:
     def of(self, sensor_ids: Container[str]) -> list[int]:
         """Numbers of the blocks of some sensors."""
         return [number for number, sensor_id in enumerate(self.columns.sensor_ids) if sensor_id in sensor_ids]
+
+    def firsts_of(self, sensor_ids: Container[str]) -> set[int]:
+        """Numbers of the first block of each of some sensors."""
+        firsts: dict[str, int] = {}
+        for number in self.of(sensor_ids):
+            firsts.setdefault(self.columns.sensor_ids[number], number)
+        return set(firsts.values())
+
+
+def joined(portions: Sequence[Portion]) -> Portion:
+    """Put together portions of one pipeline and one batch, one after another."""
+    first = portions[0]
+    if len(portions) == 1:
+        return first
+    columns = BlockColumns.joined([portion.columns for portion in portions])
+    return Portion(columns, [record for own in portions for record in own.records], first.position, first.pending)

@@ -8,6 +8,8 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
 
+import msgspec
+
 from app.dsp.engine import Engine, Features
 from app.dsp.pipeline import Pipeline
 from app.dsp.snapshot import Position
@@ -196,6 +198,9 @@ class Processor:
         sensors = [residents[sensor_id].sensor for sensor_id in columns.sensor_ids]
         blocks = _blocks(sensors, portion)
         features = engine.process(blocks, portion.position, confirmed=confirmed)
+        if portion.partial:
+            for sensor, message in zip(sensors, portion.records, strict=True):
+                sensor.position = msgspec.structs.replace(portion.position, offset=message.offset)
         encoded = self._encoders[engine].encode(columns, features)
         is_former = engine is not self.engines[columns.pipeline.name]
         changed = self._changed[portion.partition]
@@ -238,6 +243,13 @@ class Processor:
             # It has placed the same blocks; but its position lies before those that were deferred.
             shadow.sensor.take_place_of(residents[sensor_id].sensor)
         return [id_ for id_, shadow in shadows.items() if shadow.samples >= engine.pipeline.settle_samples]
+
+    def has_come_to(self, position: Position, sensor_ids: Iterable[str]) -> None:
+        """Note that sensors have no more blocks before a place in the partition than they have consumed."""
+        for sensor_id in sensor_ids:
+            resident = self.residents.get(sensor_id)
+            if resident is not None and resident.partition == position.partition:
+                resident.sensor.position = position
 
     @property
     def sensor_count(self) -> int:

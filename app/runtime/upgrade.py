@@ -18,12 +18,14 @@ from aiokafka.errors import KafkaError
 
 from app.dsp.pipeline import Pipeline
 from app.dsp.snapshot import read_header
+from app.dsp.stage import NEVER
 from app.dsp.warmup import USELESS, Choice, Warmed, warm_up
 from app.kafka_client import BrokerError
 from app.kafka_reader import Stretches, retained, topic_reader
-from app.runtime.arrivals import Arrivals, Upgrade, Waiting
+from app.runtime.arrivals import Arrivals
 from app.runtime.definitions import Definitions
 from app.runtime.retained import read_back
+from app.runtime.waiting import Upgrade, Waiting
 from app.settings import Settings
 from app.topics import TopicError
 
@@ -161,7 +163,10 @@ class Upgrades:
         async with self._in_hand:
             for waiting, upgrade in wanted:
                 own = former.get(upgrade.copy.fingerprint or b"")
-                if own is not None and own.signal == self._pipelines[upgrade.pipeline].signal:
+                changed = self._pipelines[upgrade.pipeline]
+                # One that never settles would never take over; one that keeps one value in so many would keep others.
+                may_shadow = changed.settle_samples < NEVER and changed.period == 1
+                if own is not None and own.signal == changed.signal and may_shadow:
                     await self._arrivals.shadowed(waiting, upgrade, own)
                 else:
                     others.append((waiting, upgrade))

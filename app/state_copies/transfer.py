@@ -140,7 +140,7 @@ def _pipeline_of(snapshot: bytes, pipelines: Mapping[str, Pipeline]) -> Pipeline
             known = ", ".join(pipelines)
             raise StateError(
                 f"snapshot of pipeline {header.fingerprint.hex()}, which is none of those known ({known}): import it"
-                " where that pipeline is known, or let the sensor begin anew"
+                " where that pipeline is known (CONTINUUM_PIPELINES), or let the sensor begin anew"
             )
         pipeline = pipelines[name]
         Engine(pipeline).restore({"": snapshot})

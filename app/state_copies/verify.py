@@ -13,7 +13,7 @@ from app.dsp.snapshot import decode
 from app.state_copies.copies import Place, StateCopy
 from app.state_copies.describe import pipeline_name
 
-Status = Literal["missing", "equal", "behind", "damaged", "contradictory"]
+Status = Literal["missing", "equal", "behind", "unknown pipeline", "damaged", "contradictory"]
 
 
 def content(snapshot: bytes) -> bytes:
@@ -106,10 +106,11 @@ def judge(sensor_id: str, digests: Sequence[Digest]) -> Verdict:
     newest = max(sound, key=lambda own: own.age or (), default=None)
     if newest is not None:
         if newest.pipeline is None:
-            status = "damaged"
+            status = status if faults else "unknown pipeline"
             faults.append(
-                f"{newest.place} {newest.where}: pipeline {newest.fingerprint} is none of those known here: a"
-                " worker that meets the sensor computes its state anew from the retained input"
+                f"{newest.place} {newest.where}: pipeline {newest.fingerprint} is none of those known here: set"
+                " CONTINUUM_PIPELINES as the workers have it; if they do not know it either, the one that meets the"
+                " sensor computes its state anew from the retained input"
             )
         contradictions = list(_contradictions(sound))
         if contradictions:

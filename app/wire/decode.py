@@ -81,6 +81,21 @@ class BlockColumns:
         kept.values = np.concatenate(pieces) if pieces else np.empty(0)
         return kept
 
+    @classmethod
+    def joined(cls, parts: Sequence[BlockColumns]) -> BlockColumns:
+        """Put together columns of one pipeline, one after another."""
+        whole = cls(parts[0].pipeline)
+        for part in parts:
+            whole.sensor_ids += part.sensor_ids
+            whole.timestamps += part.timestamps
+            whole.seqs += part.seqs
+            whole.streams += part.streams
+            whole.records += part.records
+            whole.samples += part.samples
+            whole.bounds += [whole.bounds[-1] + bound for bound in part.bounds[1:]]
+        whole.values = np.concatenate([part.values for part in parts])
+        return whole
+
 
 class Decoded(NamedTuple):
     """A partition batch, decoded."""

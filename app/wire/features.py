@@ -30,15 +30,30 @@ class FeatureEncoder:
         self._tier = tier
         self._encoder = msgspec.json.Encoder()
         fields: list[tuple[str, Any]] = [("sensorId", str), ("timestamp", int)]
-        fields += [(name, float | None) for name in pipeline.feature_names]
+        self._widths = pipeline.widths
+        fields += [
+            (name, float | None if width == 1 else list[float] | None)
+            for name, width in zip(pipeline.feature_names, self._widths, strict=True)
+        ]
         fields += [("seq", int), ("tier", str), ("pipeline", str), ("gap", int), ("quality", float)]
         self._record = msgspec.defstruct("FeatureRecord", fields, gc=False)
+
+    def _in_fields(self, row: list[Any]) -> list[Any]:
+        """Gather the values of lists; one that lacks a value is null as a whole."""
+        fields, end = [], 0
+        for width in self._widths:
+            start, end = end, end + width
+            own = row[start:end]
+            fields.append(own[0] if width == 1 else None if None in own else own)
+        return fields
 
     def encode(self, columns: BlockColumns, features: Features) -> list[bytes]:
         """Encode one record for each row of ``features``; a value whose window is not full is null."""
         rows = features.values.tolist()
         for row, column in np.argwhere(~features.full).tolist():
             rows[row][column] = None
+        if len(self._widths) != features.values.shape[1]:
+            rows = [self._in_fields(row) for row in rows]
         record, encode = self._record, self._encoder.encode
         tier, pipeline = self._tier, self._pipeline
         sensor_ids, timestamps = columns.sensor_ids, columns.timestamps

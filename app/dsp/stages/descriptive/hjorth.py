@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import msgspec
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
-from app.dsp.stage import Floats, Marks, Result, Signal, Stage, State
-from app.dsp.window import empty_tail, join
+from app.dsp.stage import Floats, Marks, Result, Samples, Signal, Stage, State
+from app.dsp.stages.descriptive._windows import check_window, measured, ratio
+from app.dsp.window import empty_tail
 
 OUTPUTS = ("activity", "mobility", "complexity")
 
@@ -22,11 +22,10 @@ OUTPUTS = ("activity", "mobility", "complexity")
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Parameters: ``window``, values the parameters are taken over."""
 
-    window: int
+    window: Samples
 
     def __post_init__(self) -> None:
-        if self.window < 3:
-            raise ValueError(f"window = {self.window}: expected at least 3, for two differences")
+        check_window(self.window, 3, "two differences are taken")
 
 
 def init(params: Params, signal: Signal, rows: int) -> State:
@@ -36,9 +35,7 @@ def init(params: Params, signal: Signal, rows: int) -> State:
 
 def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:
     """Measure the window that ends at each mark."""
-    joined = join(params.window, state, x, marks)
-    windows = sliding_window_view(joined.series, params.window, axis=-1)[marks.rows, :, marks.last]
-    return Result(joined.state, hjorth(windows), joined.full)
+    return measured(params.window, state, x, marks, hjorth)
 
 
 def hjorth(x: Floats) -> Floats:
@@ -55,12 +52,12 @@ def hjorth(x: Floats) -> Floats:
     """
     # One layout, so that sums along a row run in one order whatever array the row was taken from.
     x = np.ascontiguousarray(x)
-    first = np.diff(x)
+    first = x[..., 1:] - x[..., :-1]
     activity = _variance(x)
     variance_first = _variance(first)
-    mobility = np.sqrt(_ratio(variance_first, activity))
-    mobility_first = np.sqrt(_ratio(_variance(np.diff(first)), variance_first))
-    return np.stack([activity, mobility, _ratio(mobility_first, mobility)], axis=-1)
+    mobility = np.sqrt(ratio(variance_first, activity))
+    mobility_first = np.sqrt(ratio(_variance(first[..., 1:] - first[..., :-1]), variance_first))
+    return np.stack([activity, mobility, ratio(mobility_first, mobility)], axis=-1)
 
 
 def _variance(x: Floats) -> Floats:
@@ -72,13 +69,17 @@ def _variance(x: Floats) -> Floats:
     return variance
 
 
-def _ratio(numerator: Floats, denominator: Floats) -> Floats:
-    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator != 0)
-
-
 def settle(params: Params, signal: Signal) -> int:
     """Until the window is full."""
     return params.window
 
 
-STAGE = Stage(Params, init, step, settle, OUTPUTS)
+STAGE = Stage(
+    Params,
+    init,
+    step,
+    settle,
+    examples=({"window": 256}, {"window": 3}, {"window": 100}),
+    oracle="the definition with numpy.var, window by window",
+    outputs=OUTPUTS,
+)

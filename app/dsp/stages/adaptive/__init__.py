@@ -1,0 +1,1 @@
+"""Adaptive and state-space filters."""

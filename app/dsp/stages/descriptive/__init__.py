@@ -1,0 +1,1 @@
+"""Measures that describe the last stretch of a series."""

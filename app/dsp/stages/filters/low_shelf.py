@@ -1,0 +1,84 @@
+"""Low shelf: ``gain`` dB below a frequency, 0 dB above it.
+
+``H(s) = A (s**2 + s sqrt(A) / q + A) / (A s**2 + s sqrt(A) / q + 1)`` with ``A = 10**(gain / 40)``, through the
+bilinear transform (Bristow-Johnson, *Cookbook formulae for audio EQ biquad filter coefficients*).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import msgspec
+
+from app.dsp.stage import Floats, Marks, Result, Signal, Stage, State
+from app.dsp.stages.filters._sos import angle, at_rest, check_frequency, check_within, run, section, settled
+
+
+class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Parameters of the filter.
+
+    Attributes
+    ----------
+    frequency
+        Middle of the slope in Hz, where the gain is half of ``gain`` in dB.
+    gain
+        dB on the shelf, -60 to 60.
+    q
+        Steepness, 0.1 to 100; above 0.707 the gain overshoots beside the slope.
+    """
+
+    frequency: float
+    gain: float
+    q: float = 0.7071067811865476
+
+    def __post_init__(self) -> None:
+        check_frequency(self.frequency)
+        check_within("gain", self.gain, -60, 60, " dB")
+        check_within("q", self.q, 0.1, 100)
+
+
+@lru_cache
+def design(params: Params, sample_rate: float) -> Floats:
+    """Second-order sections, (1, 6), for a sample rate in Hz.
+
+    Raises
+    ------
+    ValueError
+        The frequency lies at or beyond half the sample rate, or where no filter can be made.
+    """
+    w, a = angle(params.frequency, sample_rate), 10 ** (params.gain / 40)
+    beta, cos = math.sqrt(a) * math.sin(w) / params.q, math.cos(w)
+    up, down = (a + 1) + (a - 1) * cos, (a + 1) - (a - 1) * cos
+    numerator = (a * (down + beta), 2 * a * ((a - 1) - (a + 1) * cos), a * (down - beta))
+    denominator = (up + beta, -2 * ((a - 1) + (a + 1) * cos), up - beta)
+    return section(numerator, denominator, params.frequency, sample_rate)
+
+
+def init(params: Params, signal: Signal, rows: int) -> State:
+    """State ``zi`` (rows, channels, sections, 2) at rest."""
+    return at_rest(design(params, signal.sample_rate), signal, rows)
+
+
+def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:
+    """Filter; the series is full from its first sample."""
+    return run(design(params, signal.sample_rate), state, x, marks)
+
+
+def settle(params: Params, signal: Signal) -> int:
+    """Until what the pole nearest the unit circle rings on has died away."""
+    return settled(design(params, signal.sample_rate))
+
+
+STAGE = Stage(
+    Params,
+    init,
+    step,
+    settle,
+    examples=(
+        {"frequency": 5.0, "gain": -12.0},
+        {"frequency": 20.0, "gain": 6.0, "q": 1.0},
+    ),
+    oracle="its analogue prototype through scipy.signal.bilinear, and lfilter",
+    design=design,
+)

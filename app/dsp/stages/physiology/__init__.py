@@ -1,0 +1,1 @@
+"""What hearts and bodies do: beats, heart rate, signal quality, steps."""

@@ -1,0 +1,1 @@
+"""Stages that look at a sample and at most its neighbours."""

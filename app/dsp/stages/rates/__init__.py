@@ -1,0 +1,1 @@
+"""Changes of sample rate, and alignment in time."""

@@ -1,0 +1,1 @@
+"""Stages that combine, choose or copy channels."""

@@ -1,0 +1,1 @@
+"""Spectra, wavelets and envelopes."""

@@ -1,0 +1,1 @@
+"""Moving and running statistics of a series."""

@@ -1,0 +1,1 @@
+"""Cases of the conformance tests, by family of stages."""
