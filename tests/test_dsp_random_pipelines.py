@@ -7,8 +7,6 @@ same stretches by the sample.
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 import numpy as np
 import pytest
@@ -25,6 +23,7 @@ from app.dsp.stage import EXAMPLE_RATE
 from app.dsp.stages import STAGES
 from app.sources import builtin_ecg
 from tests.feeding import Block, Partition
+from tests.toml import toml
 
 ECG = builtin_ecg().channel(0)
 SAMPLES = 600
@@ -41,14 +40,6 @@ def kinds_that_take(channels: int) -> list[str]:
 
 
 KINDS = {channels: kinds_that_take(channels) for channels in (1, 2)}
-
-
-def toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{key} = {toml(own)}' for key, own in value.items())}}}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(toml, value))}]"
-    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 @st.composite

@@ -35,6 +35,7 @@ from app.dsp.stage import Floats
 from app.dsp.stages import STAGES
 from app.sources import builtin_ecg
 from tests.stage_cases import CASES, SAMPLE_RATE
+from tests.toml import toml
 
 SAMPLES = 700
 ECG = builtin_ecg().channel(0)
@@ -223,13 +224,3 @@ def test_bad_params_are_refused(kind, params, text):
     assert text in str(refused.value)
     if "`" in text:
         assert "; expected " in str(refused.value), "what the stage takes is said"
-
-
-def toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple | list):
-        return f"[{', '.join(toml(one) for one in value)}]"
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{name} = {toml(one)}' for name, one in value.items())}}}"
-    return repr(value)

@@ -49,7 +49,9 @@ def band_pass(order: int) -> butterworth.Params:
 
 def filtered(params: butterworth.Params, x: np.ndarray, rate: float = 250.0) -> np.ndarray:
     signal = Signal(rate, 1)
-    result = butterworth.step(params, signal, butterworth.init(params, signal, 1), x[np.newaxis, np.newaxis], NO_MARKS)
+    result = butterworth.STAGE.step(
+        params, signal, butterworth.STAGE.init(params, signal, 1), x[np.newaxis, np.newaxis], NO_MARKS
+    )
     return result.output[0, 0]
 
 

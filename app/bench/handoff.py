@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.bench.feeding import BLOCK, Signals, send_blocks, signals_of, timestamp_of
 from app.bench.throughput import BenchError
+from app.bench.waiting import until
 from app.dsp.engine import Engine
 from app.dsp.pipeline import Pipeline
 from app.dsp.snapshot import Position
@@ -142,13 +143,11 @@ def _unmoved(pipeline: Pipeline, signals: Signals, count: int) -> dict[tuple[str
 
 async def _resident(worker: WorkerProcess, tier: str, sensors: int) -> None:
     """Wait until a worker has all sensors: one that had moved on before its tier met it would have a gap there."""
-    try:
-        async with asyncio.timeout(SETTLE_SECONDS):
-            while (await worker.status()).tiers[tier].sensors != sensors:  # noqa: ASYNC110 - it is another process
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        late = f"after {SETTLE_SECONDS:g} s {tier} does not have {sensors} sensors; its log is {worker.log}"
-        raise BenchError(late) from None
+
+    async def all_there() -> bool:
+        return (await worker.status()).tiers[tier].sensors == sensors
+
+    await until(all_there, SETTLE_SECONDS, f"{worker.log}: {tier} does not have {sensors} sensors")
 
 
 async def _compared(

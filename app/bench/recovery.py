@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from app.bench.feeding import BLOCK, send_blocks, signals_of
 from app.bench.throughput import BenchError
+from app.bench.waiting import until
 from app.kafka_client import admin_client, started
 from app.pipelines import known_pipelines
 from app.replay import new_producer, plan_replay
@@ -76,16 +77,6 @@ async def measure_recovery(
     return result
 
 
-async def _until(done: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for another process."""
-    try:
-        async with asyncio.timeout(PATIENCE):
-            while not await done():  # noqa: ASYNC110 - it is another process
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        raise BenchError(f"a worker has not come so far after {PATIENCE:g} s; its log is in the data folder") from None
-
-
 class _System:
     """Workers on topics of their own, and sensors whose stream goes on from way to way."""
 
@@ -122,7 +113,7 @@ class _System:
         async def all_there() -> bool:
             return await features() >= wanted
 
-        await _until(all_there)
+        await until(all_there, PATIENCE, f"{worker.log}: not all features")
 
     async def from_rocksdb(self) -> float:
         """Start a worker whose RocksDB is current."""
@@ -167,12 +158,12 @@ class _System:
             status = await second.status()
             return status.ready and len(status.tiers["rt"].partitions) == SENSOR_PARTITIONS["rt"]
 
-        await _until(both_ready)
+        await until(both_ready, PATIENCE, f"{first.log}, {second.log}: not both ready")
         if standbys:
             await asyncio.sleep(STANDBY_SECONDS)
         begin = time.monotonic()
         first.kill()
-        await _until(taken_over)
+        await until(taken_over, PATIENCE, f"{second.log}: not all partitions")
         seconds = time.monotonic() - begin
         await self.stop(second)
         return seconds

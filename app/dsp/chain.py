@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.dsp.node_step import Taken, fresh_node, step_node
+from app.dsp.node_step import Stepped, Taken, fresh_node, step_node
 from app.dsp.over_blocks import over_blocks
 from app.dsp.pipeline import RAW_INPUT, Feature, Node, Pipeline, Take
 from app.dsp.stage import Floats, Indices, Marks, State
@@ -85,17 +85,15 @@ def _run(
 ) -> _Part:
     """Run nodes over rows; what they take as input is among ``series``, or comes from another of them."""
     series = dict(series)
+    of_features = {name for name, _ in wanted}
     part = _Part({}, {})
     for number, node in enumerate(nodes):
         source = series[node.source]
-        done = step_node(node, state[node.name], source.values, Marks(mark_rows, source.last))
+        marks = Marks(mark_rows, source.last)
+        done = step_node(node, state[node.name], source.values, marks, take=node.name in of_features)
         part.state[node.name] = done.state
-        part.taken[node.name, "last"] = done.taken
-        for take in _OVER_BLOCKS:
-            if (key := (node.name, take)) in wanted:
-                values, any_ = over_blocks(take, done.series, done.last, mark_rows)
-                shape = done.taken.values.shape
-                part.taken[key] = Taken(values.reshape(shape), done.taken.full & any_[:, np.newaxis, np.newaxis])
+        if done.taken is not None:
+            _take(part, node.name, done.taken, done, mark_rows, wanted)
         if done.lengths is None:
             series[node.name] = _Series(done.series, done.last)
             continue
@@ -107,6 +105,16 @@ def _run(
             _run_apart(part, later, state, series, mark_rows, wanted, apart)
             break
     return part
+
+
+def _take(part: _Part, name: str, taken: Taken, done: Stepped, mark_rows: Indices, wanted: set[_Key]) -> None:
+    """Add what features take of a node to a part."""
+    if (name, "last") in wanted:
+        part.taken[name, "last"] = taken
+    for take in _OVER_BLOCKS:
+        if (key := (name, take)) in wanted:
+            values, any_ = over_blocks(take, done.series, done.last, mark_rows)
+            part.taken[key] = Taken(values.reshape(taken.values.shape), taken.full & any_[:, np.newaxis, np.newaxis])
 
 
 class _Apart(NamedTuple):

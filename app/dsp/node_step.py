@@ -32,7 +32,8 @@ class Stepped(NamedTuple):
     """What a node makes of samples."""
 
     state: State
-    taken: Taken
+    taken: Taken | None
+    """None where it is not wanted, and is not to be held."""
     series: Floats
     """(rows, channels, samples) what other nodes may take as input; empty for a measure."""
     lengths: Indices | None
@@ -52,23 +53,29 @@ def fresh_node(node: Node, rows: int) -> State:
     return state
 
 
-def step_node(node: Node, state: State, x: Floats, marks: Marks) -> Stepped:
-    """Step a node over ``x`` (rows, channels, samples), of which there may be none.
+def step_node(node: Node, state: State, x: Floats, marks: Marks, *, take: bool) -> Stepped:
+    """Step a node over ``x`` (rows, channels, samples), of which there may be none; ``take`` its values at the marks.
 
     A mark's ``last`` is -1 where the call has no sample of ``x`` at or before it.
     """
     if not node.sparse:
         result = node.stage.step(node.params, node.takes, state, x, marks)
-        values = result.output if node.outputs else result.output[marks.rows, :, marks.last, np.newaxis]
-        full = np.empty(values.shape, dtype=np.bool_)
-        full[:] = result.full[:, np.newaxis, np.newaxis]
-        return Stepped(result.state, Taken(values, full), result.output, None, marks.last)
+        taken = _taken(node, result, marks) if take else None
+        return Stepped(result.state, taken, result.output, None, marks.last)
     own = {name: array for name, array in state.items() if name not in (HELD, HELD_FULL)}
     if x.shape[-1]:
         return _held(node, state, _sparse(node, own, x, marks), marks)
     nothing = np.zeros((len(x), node.gives.channels, 0))
     none = np.full(len(marks.rows), -1, dtype=np.intp)
     return _held(node, state, Result(own, nothing, none >= 0, None, none), marks)
+
+
+def _taken(node: Node, result: Result, marks: Marks) -> Taken:
+    """Take the values at the marks, each of which has one."""
+    values = result.output if node.outputs else result.output[marks.rows, :, marks.last, np.newaxis]
+    full = np.empty(values.shape, dtype=np.bool_)
+    full[:] = result.full[:, np.newaxis, np.newaxis]
+    return Taken(values, full)
 
 
 def _sparse(node: Node, state: State, x: Floats, marks: Marks) -> Result:

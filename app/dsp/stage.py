@@ -75,6 +75,13 @@ class Result(NamedTuple):
     """(marks,) index of the last output at or before each mark, -1 where the call has none. None: as the input's."""
 
 
+Init = Callable[[Any, Signal, int], State]
+Step = Callable[[Any, Signal, State, Floats, Marks], Result]
+Settle = Callable[[Any, Signal], int]
+Design = Callable[[Any, float], Floats]
+"""A stage's functions, as `Stage` describes them."""
+
+
 def _unchanged(params: Any, signal: Signal) -> Signal:  # noqa: ARG001 - as every stage's
     return signal
 
@@ -121,16 +128,16 @@ class Stage:
     """
 
     params: type[msgspec.Struct]
-    init: Callable[[Any, Signal, int], State]
-    step: Callable[[Any, Signal, State, Floats, Marks], Result]
-    settle: Callable[[Any, Signal], int]
+    init: Init
+    step: Step
+    settle: Settle
     examples: tuple[Mapping[str, Any], ...]
     oracle: str
     outputs: tuple[str, ...] | Callable[[Any], tuple[str, ...]] = ()
     signal: Callable[[Any, Signal], Signal] = _unchanged
     mixes: bool = False
     changes_pace: bool = False
-    design: Callable[[Any, float], Floats] | None = None
+    design: Design | None = None
     version: int = 1
 
     def outputs_of(self, params: msgspec.Struct) -> tuple[str, ...]:

@@ -1,14 +1,41 @@
-"""What moving stages share: the tail of samples that a window still needs, and sums over every window."""
+"""What moving stages share: the check of a window, the tail of samples that it still needs, sums over every window."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from app.dsp.stage import Floats, Marks, Signal, State
+
+MAX_WINDOW = 1 << 20
+"""Samples of the longest window."""
+
+
+def check_window(window: int, least: int = 1, why: str = "", most: int = MAX_WINDOW) -> None:
+    """Refuse a ``window`` out of range; ``why`` says what it must have at least so many samples for."""
+    if not least <= window <= most:
+        raise ValueError(f"window = {window}: expected {least} to {most} samples{why and f'; {why}'}")
+
+
+class HasWindow(Protocol):
+    """Parameters of a stage that looks at the last ``window`` samples."""
+
+    @property
+    def window(self) -> int:
+        """Samples."""
+
+
+def init(params: HasWindow, signal: Signal, rows: int) -> State:
+    """State: the last ``window - 1`` samples, and how many have been seen."""
+    return empty_tail(params.window, signal, rows)
+
+
+def settle(params: HasWindow, signal: Signal) -> int:  # noqa: ARG001 - as every stage's
+    """Until the window is full."""
+    return params.window
 
 
 def empty_tail(window: int, signal: Signal, rows: int) -> State:

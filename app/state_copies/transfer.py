@@ -143,7 +143,7 @@ def _pipeline_of(snapshot: bytes, pipelines: Mapping[str, Pipeline]) -> Pipeline
                 " where that pipeline is known (CONTINUUM_PIPELINES), or let the sensor begin anew"
             )
         pipeline = pipelines[name]
-        Engine(pipeline).restore({"": snapshot})
+        Engine(pipeline, fuse=False).restore({"": snapshot})
     except SnapshotError as error:
         raise StateError(str(error)) from None
     return pipeline
@@ -176,7 +176,7 @@ def _fitted(snapshot: bytes, pipeline: Pipeline, restarts: int, copies: list[Sta
         changed.append(f"restarts, from {header.restarts} to {restarts}")
     if not changed:
         return snapshot, changed
-    engine = Engine(pipeline)
+    engine = Engine(pipeline, fuse=False)
     (sensor,) = engine.restore({"": snapshot})
     sensor.position, sensor.restarts = position, restarts
     return engine.snapshots([sensor])[0], changed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from app.dsp.stage import Floats, Indices, State
 from app.dsp.stages.descriptive import hjorth
 from app.dsp.stages.filters import butterworth
 from app.dsp.stream import Samples
+from app.dsp.window import HasWindow
 
 _VALUES = 2 + len(hjorth.OUTPUTS)
 
@@ -87,7 +88,7 @@ def wired(pipeline: Pipeline, kernel: Kernel) -> Fused | None:
         order,
         own.source == rms.name,
         butterworth.design(cast("butterworth.Params", bandpass.params), pipeline.signal.sample_rate),
-        cast("Any", rms.params).window,
+        cast("HasWindow", rms.params).window,
         np.array([place for _, place in places]),
         np.array([window for window, _ in places]),
         kernel,

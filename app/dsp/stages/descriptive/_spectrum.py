@@ -11,7 +11,8 @@ import numpy as np
 from scipy.signal import get_window
 
 from app.dsp.stage import Floats
-from app.dsp.stages.descriptive._windows import centred, check_window, scaled
+from app.dsp.stages.descriptive._windows import centred, scaled
+from app.dsp.window import check_window
 
 TOGETHER = 8
 """Rows that numpy's transform takes together at most, by vector instructions; what is left over it takes one by one."""

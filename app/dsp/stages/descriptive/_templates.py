@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.dsp.stage import Floats, Samples
-from app.dsp.stages.descriptive._windows import centred, check_window, scaled
+from app.dsp.stages.descriptive._windows import centred, scaled
+from app.dsp.window import check_window
 
 MAX_WINDOW = 2048
 """Each mark compares all pairs of the window's values."""

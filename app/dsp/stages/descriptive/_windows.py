@@ -9,18 +9,9 @@ import numpy as np
 from app.dsp.stage import Floats, Marks, Result, State
 from app.dsp.window import join, windows_at
 
-MAX_WINDOW = 1 << 20
-"""Samples of the longest window."""
-
 AT_ONCE = 1 << 15
 """Values that are measured at once: however many marks there are, what is made on the way stays in the processor's
 cache, or is a few windows long."""
-
-
-def check_window(window: int, least: int, why: str, most: int = MAX_WINDOW) -> None:
-    """Refuse a ``window`` out of range, saying why it must have at least so many samples."""
-    if not least <= window <= most:
-        raise ValueError(f"window = {window}: expected {least} to {most} samples; {why}")
 
 
 def measured(

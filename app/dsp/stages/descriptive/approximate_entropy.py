@@ -18,12 +18,7 @@ from numpy.typing import NDArray
 from app.dsp.stage import Floats, Marks, Result, Signal, Stage, State
 from app.dsp.stages.descriptive._templates import Params, alike, no_counts, prepare
 from app.dsp.stages.descriptive._windows import measured
-from app.dsp.window import empty_tail
-
-
-def init(params: Params, signal: Signal, rows: int) -> State:
-    """State: the last ``window - 1`` values, and how many have been seen."""
-    return empty_tail(params.window, signal, rows)
+from app.dsp.window import init, settle
 
 
 def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:
@@ -58,11 +53,6 @@ def _logarithms(templates: int) -> Floats:
     """Logarithm of the share that 0 to ``templates - 1`` others and the template itself are of all."""
     shares: Floats = np.log(np.arange(1, templates + 1) / templates)
     return shares
-
-
-def settle(params: Params, signal: Signal) -> int:
-    """Until the window is full."""
-    return params.window
 
 
 STAGE = Stage(

@@ -16,8 +16,8 @@ import msgspec
 import numpy as np
 
 from app.dsp.stage import Floats, Marks, Result, Samples, Signal, Stage, State
-from app.dsp.stages.descriptive._windows import centred, check_window, measured, ratio, scaled
-from app.dsp.window import empty_tail
+from app.dsp.stages.descriptive._windows import centred, measured, ratio, scaled
+from app.dsp.window import check_window, init, settle
 
 MAX_ORDER = 64
 
@@ -45,11 +45,6 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def outputs(params: Params) -> tuple[str, ...]:
     """Coefficients ``a1``, ``a2``, ... and the noise's variance."""
     return (*(f"a{number}" for number in range(1, params.order + 1)), "noise_variance")
-
-
-def init(params: Params, signal: Signal, rows: int) -> State:
-    """State: the last ``window - 1`` values, and how many have been seen."""
-    return empty_tail(params.window, signal, rows)
 
 
 def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:
@@ -87,11 +82,6 @@ def burg(x: Floats, order: int) -> Floats:
         forward, backward = (forward - k * backward)[..., 1:], (backward - k * forward)[..., :-1]
     model[..., order] = variance * scale * scale
     return model
-
-
-def settle(params: Params, signal: Signal) -> int:
-    """Until the window is full."""
-    return params.window
 
 
 STAGE = Stage(

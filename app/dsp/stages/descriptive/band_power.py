@@ -19,7 +19,7 @@ import numpy as np
 from app.dsp.stage import Floats, Marks, Result, Samples, Signal, Stage, State
 from app.dsp.stages.descriptive._spectrum import check_spectrum_window, frequencies, hann, powers
 from app.dsp.stages.descriptive._windows import measured, ratio
-from app.dsp.window import empty_tail
+from app.dsp.window import empty_tail, settle
 
 MAX_BANDS = 64
 
@@ -111,11 +111,6 @@ def band_power(x: Floats, bands: list[slice], relative: bool) -> Floats:
         return ratio(power, np.broadcast_to(np.add.reduce(squares, axis=-1)[..., np.newaxis], power.shape))
     power /= window * np.add.reduce(np.square(hann(window)))
     return power * scale[..., np.newaxis] * scale[..., np.newaxis]
-
-
-def settle(params: Params, signal: Signal) -> int:
-    """Until the window is full."""
-    return params.window
 
 
 STAGE = Stage(

@@ -13,8 +13,8 @@ import msgspec
 import numpy as np
 
 from app.dsp.stage import Floats, Marks, Result, Samples, Signal, Stage, State
-from app.dsp.stages.descriptive._windows import check_window, measured, ratio
-from app.dsp.window import empty_tail
+from app.dsp.stages.descriptive._windows import measured, ratio
+from app.dsp.window import check_window, init, settle
 
 OUTPUTS = ("activity", "mobility", "complexity")
 
@@ -26,11 +26,6 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         check_window(self.window, 3, "two differences are taken")
-
-
-def init(params: Params, signal: Signal, rows: int) -> State:
-    """State: the last ``window - 1`` values, and how many have been seen."""
-    return empty_tail(params.window, signal, rows)
 
 
 def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:
@@ -67,11 +62,6 @@ def _variance(x: Floats) -> Floats:
     np.square(deviation, out=deviation)
     variance: Floats = np.add.reduce(deviation, axis=-1) / x.shape[-1]
     return variance
-
-
-def settle(params: Params, signal: Signal) -> int:
-    """Until the window is full."""
-    return params.window
 
 
 STAGE = Stage(

@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 
 from app.dsp.stage import Floats, Marks, Result, Samples, Signal, Stage, State
-from app.dsp.stages.descriptive._windows import centred, check_window, measured, ratio, scaled
-from app.dsp.window import empty_tail
+from app.dsp.stages.descriptive._windows import centred, measured, ratio, scaled
+from app.dsp.window import check_window, init, settle
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -21,11 +21,6 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         check_window(self.window, 4, "of two values or three it is always the same")
-
-
-def init(params: Params, signal: Signal, rows: int) -> State:
-    """State: the last ``window - 1`` values, and how many have been seen."""
-    return empty_tail(params.window, signal, rows)
 
 
 def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:
@@ -40,11 +35,6 @@ def kurtosis(x: Floats) -> Floats:
     fourth = np.add.reduce(np.square(squares), axis=-1) / x.shape[-1]
     excess: Floats = ratio(fourth, np.square(second)) - np.where(second == 0, 0.0, 3.0)
     return excess
-
-
-def settle(params: Params, signal: Signal) -> int:
-    """Until the window is full."""
-    return params.window
 
 
 STAGE = Stage(

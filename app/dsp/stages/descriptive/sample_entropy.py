@@ -18,12 +18,7 @@ import numpy as np
 from app.dsp.stage import Floats, Marks, Result, Signal, Stage, State
 from app.dsp.stages.descriptive._templates import Params, alike, no_counts, prepare
 from app.dsp.stages.descriptive._windows import measured
-from app.dsp.window import empty_tail
-
-
-def init(params: Params, signal: Signal, rows: int) -> State:
-    """State: the last ``window - 1`` values, and how many have been seen."""
-    return empty_tail(params.window, signal, rows)
+from app.dsp.window import init, settle
 
 
 def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:
@@ -45,11 +40,6 @@ def sample_entropy(x: Floats, m: int = 2, r: float = 0.2) -> Floats:
     entropy = np.where(a > 0, np.log(np.maximum(b, 1) / np.maximum(a, 1)), most)
     entropy[np.isnan(prepared.tolerance)] = np.nan
     return entropy.reshape(x.shape[:-1])
-
-
-def settle(params: Params, signal: Signal) -> int:
-    """Until the window is full."""
-    return params.window
 
 
 STAGE = Stage(

@@ -13,8 +13,8 @@ import msgspec
 import numpy as np
 
 from app.dsp.stage import Floats, Indices, Marks, Result, Samples, Signal, Stage, State
-from app.dsp.stages.descriptive._windows import check_window, measured, scaled
-from app.dsp.window import empty_tail
+from app.dsp.stages.descriptive._windows import measured, scaled
+from app.dsp.window import check_window, init, settle
 
 MAX_BINS = 4096
 
@@ -37,11 +37,6 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         check_window(self.window, 2, "one value has no distribution")
         if not 2 <= self.bins <= MAX_BINS:
             raise ValueError(f"bins = {self.bins}: expected 2 to {MAX_BINS}")
-
-
-def init(params: Params, signal: Signal, rows: int) -> State:
-    """State: the last ``window - 1`` values, and how many have been seen."""
-    return empty_tail(params.window, signal, rows)
 
 
 def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:
@@ -85,11 +80,6 @@ def _terms(window: int) -> Floats:
     share = np.arange(1, window + 1) / window
     terms: Floats = np.concatenate([[0.0], 0.0 - share * np.log2(share)])
     return terms
-
-
-def settle(params: Params, signal: Signal) -> int:
-    """Until the window is full."""
-    return params.window
 
 
 STAGE = Stage(

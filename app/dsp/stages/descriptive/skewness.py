@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 
 from app.dsp.stage import Floats, Marks, Result, Samples, Signal, Stage, State
-from app.dsp.stages.descriptive._windows import centred, check_window, measured, ratio, scaled
-from app.dsp.window import empty_tail
+from app.dsp.stages.descriptive._windows import centred, measured, ratio, scaled
+from app.dsp.window import check_window, init, settle
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -21,11 +21,6 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         check_window(self.window, 3, "two values are always symmetric")
-
-
-def init(params: Params, signal: Signal, rows: int) -> State:
-    """State: the last ``window - 1`` values, and how many have been seen."""
-    return empty_tail(params.window, signal, rows)
 
 
 def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:
@@ -41,11 +36,6 @@ def skewness(x: Floats) -> Floats:
     squares *= deviation
     third = np.add.reduce(squares, axis=-1) / x.shape[-1]
     return ratio(third, second * np.sqrt(second))
-
-
-def settle(params: Params, signal: Signal) -> int:
-    """Until the window is full."""
-    return params.window
 
 
 STAGE = Stage(

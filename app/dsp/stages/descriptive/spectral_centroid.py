@@ -12,7 +12,7 @@ import numpy as np
 from app.dsp.stage import Floats, Marks, Result, Samples, Signal, Stage, State
 from app.dsp.stages.descriptive._spectrum import check_spectrum_window, frequencies, powers
 from app.dsp.stages.descriptive._windows import measured, ratio
-from app.dsp.window import empty_tail
+from app.dsp.window import init, settle
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -22,11 +22,6 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         check_spectrum_window(self.window)
-
-
-def init(params: Params, signal: Signal, rows: int) -> State:
-    """State: the last ``window - 1`` values, and how many have been seen."""
-    return empty_tail(params.window, signal, rows)
 
 
 def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:
@@ -40,11 +35,6 @@ def spectral_centroid(x: Floats, sample_rate: float) -> Floats:
     magnitudes = np.sqrt(powers(x)[0])
     weighted = magnitudes * frequencies(x.shape[-1], sample_rate)
     return ratio(np.add.reduce(weighted, axis=-1), np.add.reduce(magnitudes, axis=-1))
-
-
-def settle(params: Params, signal: Signal) -> int:
-    """Until the window is full."""
-    return params.window
 
 
 STAGE = Stage(

@@ -13,8 +13,8 @@ import numpy as np
 
 from app.dsp.stage import Floats, Marks, Result, Samples, Signal, Stage, State
 from app.dsp.stages.descriptive._spectrum import check_spectrum_window, hann, powers
-from app.dsp.stages.descriptive._windows import MAX_WINDOW, measured
-from app.dsp.window import empty_tail
+from app.dsp.stages.descriptive._windows import measured
+from app.dsp.window import MAX_WINDOW, empty_tail
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

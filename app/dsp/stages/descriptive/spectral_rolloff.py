@@ -13,7 +13,7 @@ import numpy as np
 from app.dsp.stage import Floats, Marks, Result, Samples, Signal, Stage, State
 from app.dsp.stages.descriptive._spectrum import check_spectrum_window, frequencies, powers
 from app.dsp.stages.descriptive._windows import measured
-from app.dsp.window import empty_tail
+from app.dsp.window import init, settle
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,11 +36,6 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"share = {self.share}: expected between 0 and 1")
 
 
-def init(params: Params, signal: Signal, rows: int) -> State:
-    """State: the last ``window - 1`` values, and how many have been seen."""
-    return empty_tail(params.window, signal, rows)
-
-
 def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:
     """Measure the window that ends at each mark."""
     rate, share = signal.sample_rate, params.share
@@ -53,11 +48,6 @@ def spectral_rolloff(x: Floats, sample_rate: float, share: float = 0.85) -> Floa
     line = np.argmax(up_to >= share * up_to[..., -1:], axis=-1)
     rolloff: Floats = np.where(np.isnan(up_to[..., -1]), np.nan, frequencies(x.shape[-1], sample_rate)[line])
     return rolloff
-
-
-def settle(params: Params, signal: Signal) -> int:
-    """Until the window is full."""
-    return params.window
 
 
 STAGE = Stage(

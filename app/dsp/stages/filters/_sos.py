@@ -10,11 +10,12 @@ so a channel's whole memory is two numbers a section, scipy's ``zi``.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from scipy.signal import freqz_sos, sosfilt
 
-from app.dsp.stage import NEVER, SETTLED, Floats, Marks, Result, Signal, State
+from app.dsp.stage import NEVER, SETTLED, Design, Floats, Init, Marks, Result, Settle, Signal, State, Step
 
 MAX_ORDER = 16
 
@@ -110,18 +111,26 @@ def radius(sos: Floats) -> float:
     return float(max(abs(pole) for own in sos for pole in np.roots(own[3:])))
 
 
-def at_rest(sos: Floats, signal: Signal, rows: int) -> State:
-    """State ``zi`` (rows, channels, sections, 2) at rest."""
-    return {"zi": np.zeros((rows, signal.channels, len(sos), 2))}
-
-
-def run(sos: Floats, state: State, x: Floats, marks: Marks) -> Result:
-    """Filter; the series is full from its first sample."""
-    y, zi = sosfilt(sos, x, axis=-1, zi=state["zi"].transpose(2, 0, 1, 3))
-    return Result({"zi": zi.transpose(1, 2, 0, 3)}, y, np.ones(len(marks.rows), dtype=np.bool_))
-
-
 def settled(sos: Floats) -> int:
     """Count samples until what the pole nearest the unit circle rings on has died away."""
     own = radius(sos)
     return min(NEVER, math.ceil(math.log(SETTLED) / math.log(own))) if own > 0 else 2 * len(sos)
+
+
+def by_sections(design: Design) -> tuple[Init, Step, Settle]:
+    """Give ``init``, ``step`` and ``settle`` of a stage that is nothing but a design of second-order sections."""
+
+    def init(params: Any, signal: Signal, rows: int) -> State:
+        """State ``zi`` (rows, channels, sections, 2) at rest."""
+        return {"zi": np.zeros((rows, signal.channels, len(design(params, signal.sample_rate)), 2))}
+
+    def step(params: Any, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:
+        """Filter; the series is full from its first sample."""
+        y, zi = sosfilt(design(params, signal.sample_rate), x, axis=-1, zi=state["zi"].transpose(2, 0, 1, 3))
+        return Result({"zi": zi.transpose(1, 2, 0, 3)}, y, np.ones(len(marks.rows), dtype=np.bool_))
+
+    def settle(params: Any, signal: Signal) -> int:
+        """Until what the pole nearest the unit circle rings on has died away."""
+        return settled(design(params, signal.sample_rate))
+
+    return init, step, settle

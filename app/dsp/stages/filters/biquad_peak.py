@@ -11,8 +11,8 @@ from functools import lru_cache
 
 import msgspec
 
-from app.dsp.stage import Floats, Marks, Result, Signal, Stage, State
-from app.dsp.stages.filters._sos import angle, at_rest, check_frequency, check_within, run, section, settled
+from app.dsp.stage import Floats, Stage
+from app.dsp.stages.filters._sos import angle, by_sections, check_frequency, check_within, section
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,26 +54,9 @@ def design(params: Params, sample_rate: float) -> Floats:
     return section(numerator, denominator, params.frequency, sample_rate)
 
 
-def init(params: Params, signal: Signal, rows: int) -> State:
-    """State ``zi`` (rows, channels, sections, 2) at rest."""
-    return at_rest(design(params, signal.sample_rate), signal, rows)
-
-
-def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:
-    """Filter; the series is full from its first sample."""
-    return run(design(params, signal.sample_rate), state, x, marks)
-
-
-def settle(params: Params, signal: Signal) -> int:
-    """Until what the pole nearest the unit circle rings on has died away."""
-    return settled(design(params, signal.sample_rate))
-
-
 STAGE = Stage(
     Params,
-    init,
-    step,
-    settle,
+    *by_sections(design),
     examples=(
         {"frequency": 10.0, "gain": 6.0},
         {"frequency": 50.0, "gain": -20.0, "q": 5.0},

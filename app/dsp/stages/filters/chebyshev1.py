@@ -14,17 +14,8 @@ import msgspec
 import numpy as np
 from scipy.signal import cheby1
 
-from app.dsp.stage import Floats, Marks, Result, Signal, Stage, State
-from app.dsp.stages.filters._sos import (
-    as_asked,
-    at_rest,
-    check_cutoff,
-    check_order,
-    check_within,
-    edges_below,
-    run,
-    settled,
-)
+from app.dsp.stage import Floats, Stage
+from app.dsp.stages.filters._sos import as_asked, by_sections, check_cutoff, check_order, check_within, edges_below
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,26 +58,9 @@ def design(params: Params, sample_rate: float) -> Floats:
     return as_asked(np.asarray(sos, dtype=np.float64), params.order, params.cutoff, sample_rate, -params.ripple)
 
 
-def init(params: Params, signal: Signal, rows: int) -> State:
-    """State ``zi`` (rows, channels, sections, 2) at rest."""
-    return at_rest(design(params, signal.sample_rate), signal, rows)
-
-
-def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:
-    """Filter; the series is full from its first sample."""
-    return run(design(params, signal.sample_rate), state, x, marks)
-
-
-def settle(params: Params, signal: Signal) -> int:
-    """Until what the pole nearest the unit circle rings on has died away."""
-    return settled(design(params, signal.sample_rate))
-
-
 STAGE = Stage(
     Params,
-    init,
-    step,
-    settle,
+    *by_sections(design),
     examples=(
         {"order": 4, "cutoff": (0.5, 40.0), "ripple": 0.5, "btype": "bandpass"},
         {"order": 5, "cutoff": (30.0,), "ripple": 1.0},

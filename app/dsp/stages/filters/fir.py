@@ -15,9 +15,10 @@ import msgspec
 import numpy as np
 from scipy.signal import firwin
 
-from app.dsp.fir import MAX_TAPS, Convolver, convolver
-from app.dsp.stage import Floats, Marks, Result, Signal, Stage, State
+from app.dsp.fir import MAX_TAPS
+from app.dsp.stage import Floats, Stage
 from app.dsp.stages.filters._sos import check_cutoff, check_within, edges_below
+from app.dsp.stages.filters._taps import by_taps
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,32 +76,9 @@ def design(params: Params, sample_rate: float) -> Floats:
     return np.asarray(taps, dtype=np.float64)
 
 
-@lru_cache
-def _convolver(params: Params, sample_rate: float) -> Convolver:
-    return convolver(design(params, sample_rate))
-
-
-def init(params: Params, signal: Signal, rows: int) -> State:
-    """State: the last ``taps - 1`` samples; of many taps the current frame, and what those before add to it."""
-    return _convolver(params, signal.sample_rate).at_rest(signal, rows)
-
-
-def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:
-    """Convolve; the series is full from its first sample, before which there are zeros."""
-    after, y = _convolver(params, signal.sample_rate).run(state, x)
-    return Result(after, y, np.ones(len(marks.rows), dtype=np.bool_))
-
-
-def settle(params: Params, signal: Signal) -> int:
-    """Until the filter has no sample of before."""
-    return params.taps
-
-
 STAGE = Stage(
     Params,
-    init,
-    step,
-    settle,
+    *by_taps(design),
     examples=(
         {"taps": 101, "cutoff": (0.5, 40.0), "btype": "bandpass"},
         {"taps": 32, "cutoff": (30.0,), "window": "hann"},

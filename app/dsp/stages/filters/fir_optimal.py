@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 from scipy.signal import freqz, remez
 
-from app.dsp.fir import Convolver, convolver
-from app.dsp.stage import Floats, Marks, Result, Signal, Stage, State
+from app.dsp.stage import Floats, Stage
+from app.dsp.stages.filters._taps import by_taps
 
 MAX_TAPS = 1024
 MAX_BANDS = 32
@@ -128,32 +128,9 @@ def _errors(taps: Floats, params: Params, sample_rate: float) -> Sequence[Floats
     return errors
 
 
-@lru_cache
-def _convolver(params: Params, sample_rate: float) -> Convolver:
-    return convolver(design(params, sample_rate))
-
-
-def init(params: Params, signal: Signal, rows: int) -> State:
-    """State: the last ``taps - 1`` samples; of many taps the current frame, and what those before add to it."""
-    return _convolver(params, signal.sample_rate).at_rest(signal, rows)
-
-
-def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:
-    """Convolve; the series is full from its first sample, before which there are zeros."""
-    after, y = _convolver(params, signal.sample_rate).run(state, x)
-    return Result(after, y, np.ones(len(marks.rows), dtype=np.bool_))
-
-
-def settle(params: Params, signal: Signal) -> int:
-    """Until the filter has no sample of before."""
-    return params.taps
-
-
 STAGE = Stage(
     Params,
-    init,
-    step,
-    settle,
+    *by_taps(design),
     examples=(
         {"taps": 65, "bands": (0.0, 30.0, 38.0, 125.0), "desired": (1.0, 0.0), "weights": (1.0, 10.0)},
         {"taps": 200, "bands": (0.0, 4.0, 8.0, 12.0, 16.0, 125.0), "desired": (0.0, 1.0, 0.0)},

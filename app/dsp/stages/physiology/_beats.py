@@ -14,7 +14,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from app.dsp.stage import Floats, Marks, Signal, State
+from app.dsp.stage import Floats, Init, Marks, Settle, Signal, State
+from app.dsp.window import HasWindow
 
 MIN_RATE = 100.0
 """Sample rate from which on beats can be told, Hz."""
@@ -100,3 +101,17 @@ def last_beats(window: int, state: State, x: Floats, marks: Marks) -> Beats:
     }
     since = now[:, np.newaxis, np.newaxis] - own
     return Beats(after, since, since < window, now + 1 >= window)
+
+
+def over_beats(default: float) -> tuple[Init, Settle]:
+    """Give ``init`` and ``settle`` of a measure of the beats in a window, of which 0 stands for ``default`` seconds."""
+
+    def init(params: HasWindow, signal: Signal, rows: int) -> State:
+        """State: the last beats' places."""
+        return no_beats(window_of(params.window, default, signal.sample_rate), signal, rows)
+
+    def settle(params: HasWindow, signal: Signal) -> int:
+        """Until the window is full."""
+        return window_of(params.window, default, signal.sample_rate) + 1
+
+    return init, settle

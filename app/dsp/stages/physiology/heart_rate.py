@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from app.dsp.stage import Floats, Marks, Result, Samples, Signal, Stage, State
-from app.dsp.stages.physiology._beats import check_window, last_beats, no_beats, window_of
+from app.dsp.stages.physiology._beats import check_window, last_beats, over_beats, window_of
 
 OUTPUTS = ("bpm", "beats")
 DEFAULT = 10.0
@@ -26,11 +26,6 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         check_window(self.window, "10 s")
 
 
-def init(params: Params, signal: Signal, rows: int) -> State:
-    """State: the last beats' places."""
-    return no_beats(window_of(params.window, DEFAULT, signal.sample_rate), signal, rows)
-
-
 def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:
     """Measure at each mark."""
     beats = last_beats(window_of(params.window, DEFAULT, signal.sample_rate), state, x, marks)
@@ -41,10 +36,7 @@ def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) 
     return Result(beats.state, np.stack([bpm, number.astype(np.float64)], axis=-1), beats.full)
 
 
-def settle(params: Params, signal: Signal) -> int:
-    """Until the window is full."""
-    return window_of(params.window, DEFAULT, signal.sample_rate) + 1
-
+init, settle = over_beats(DEFAULT)
 
 STAGE = Stage(
     Params,

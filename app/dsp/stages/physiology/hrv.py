@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from app.dsp.stage import Floats, Marks, Result, Samples, Signal, Stage, State
-from app.dsp.stages.physiology._beats import check_window, last_beats, no_beats, window_of
+from app.dsp.stages.physiology._beats import check_window, last_beats, over_beats, window_of
 
 OUTPUTS = ("rmssd", "sdnn", "pnn50", "mean_rr", "beats")
 DEFAULT = 60.0
@@ -32,11 +32,6 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         check_window(self.window, "60 s")
-
-
-def init(params: Params, signal: Signal, rows: int) -> State:
-    """State: the last beats' places."""
-    return no_beats(window_of(params.window, DEFAULT, signal.sample_rate), signal, rows)
 
 
 def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:
@@ -65,10 +60,7 @@ def _over(numerator: Floats, denominator: Floats) -> Floats:
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
 
 
-def settle(params: Params, signal: Signal) -> int:
-    """Until the window is full."""
-    return window_of(params.window, DEFAULT, signal.sample_rate) + 1
-
+init, settle = over_beats(DEFAULT)
 
 STAGE = Stage(
     Params,

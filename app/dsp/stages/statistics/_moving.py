@@ -1,21 +1,12 @@
-"""What moving statistics share: their window, its state, and means over the samples seen so far."""
+"""What moving statistics share: their parameters, and means over the samples seen so far."""
 
 from __future__ import annotations
 
 import msgspec
 import numpy as np
 
-from app.dsp.stage import Floats, Indices, Samples, Signal, State
-from app.dsp.window import empty_tail, window_sums
-
-MAX_WINDOW = 1 << 20
-"""Samples of the longest window."""
-
-
-def check_window(window: int, least: int = 1) -> None:
-    """Refuse a ``window`` out of range."""
-    if not least <= window <= MAX_WINDOW:
-        raise ValueError(f"window = {window}: expected {least} to {MAX_WINDOW} samples")
+from app.dsp.stage import Floats, Indices, Samples
+from app.dsp.window import check_window, window_sums
 
 
 def check_not_negative(threshold: float) -> None:
@@ -31,16 +22,6 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         check_window(self.window)
-
-
-def init(params: Params, signal: Signal, rows: int) -> State:
-    """State: the last ``window - 1`` inputs, and how many samples have been seen."""
-    return empty_tail(params.window, signal, rows)
-
-
-def settle(params: Params, signal: Signal) -> int:
-    """Until the window is full."""
-    return params.window
 
 
 def counts(window: int, seen: Indices, samples: int) -> int | Indices:

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from app.dsp.stage import Floats, Indices, Marks, Result, Samples, Signal, Stage, State
-from app.dsp.stages.statistics._moving import check_window
-from app.dsp.window import empty_tail, join
+from app.dsp.window import check_window, init, join, settle
 
 OUTPUTS = ("slope", "intercept", "residual", "prediction")
 
@@ -32,11 +31,6 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         check_window(self.window, 2)
-
-
-def init(params: Params, signal: Signal, rows: int) -> State:
-    """State: the last ``window - 1`` samples, and how many have been seen."""
-    return empty_tail(params.window, signal, rows)
 
 
 def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:
@@ -81,11 +75,6 @@ def lines(x: Floats, seen: Indices) -> Floats:
     rise = slope * half
     fitted = np.stack([slope, newest + (mean - rise), -(mean + rise), newest + (mean + rise)], axis=-1)
     return np.where(count[..., np.newaxis] > 1, fitted, 0.0)
-
-
-def settle(params: Params, signal: Signal) -> int:
-    """Until the window is full."""
-    return params.window
 
 
 STAGE = Stage(

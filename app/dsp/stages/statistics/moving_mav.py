@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from app.dsp.stage import Floats, Marks, Result, Signal, Stage, State
-from app.dsp.stages.statistics._moving import Params, init, means, settle
-from app.dsp.window import join
+from app.dsp.stages.statistics._moving import Params, means
+from app.dsp.window import init, join, settle
 
 
 def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:

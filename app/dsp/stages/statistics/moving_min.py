@@ -9,7 +9,8 @@ import numpy as np
 
 from app.dsp.stage import Floats, Marks, Result, Signal, Stage, State
 from app.dsp.stages.statistics._extremes import window_extremes
-from app.dsp.stages.statistics._moving import Params, init, settle
+from app.dsp.stages.statistics._moving import Params
+from app.dsp.window import init, settle
 
 
 def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from app.dsp.stage import Floats, Marks, Result, Signal, Stage, State
 from app.dsp.stages.statistics._moments import window_moments
-from app.dsp.stages.statistics._moving import Params, counts, init, settle
-from app.dsp.window import join
+from app.dsp.stages.statistics._moving import Params, counts
+from app.dsp.window import init, join, settle
 
 
 def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:

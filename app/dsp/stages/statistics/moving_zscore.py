@@ -13,8 +13,8 @@ import numpy as np
 
 from app.dsp.stage import Floats, Marks, Result, Samples, Signal, Stage, State
 from app.dsp.stages.statistics._moments import window_moments
-from app.dsp.stages.statistics._moving import check_window, counts
-from app.dsp.window import empty_tail, join
+from app.dsp.stages.statistics._moving import counts
+from app.dsp.window import check_window, init, join, settle
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,11 +37,6 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"epsilon = {self.epsilon}: expected a finite number above 0")
 
 
-def init(params: Params, signal: Signal, rows: int) -> State:
-    """State: the last ``window - 1`` inputs, and how many samples have been seen."""
-    return empty_tail(params.window, signal, rows)
-
-
 def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:
     """Divide what each sample lies above its window's mean by the window's deviation."""
     window, seen = params.window, state["count"]
@@ -50,11 +45,6 @@ def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) 
     deviation = np.sqrt(spread / counts(window, seen, x.shape[-1]))
     scores = np.divide(-offset, deviation, out=np.zeros_like(x), where=deviation >= params.epsilon)
     return Result(joined.state, scores, joined.full)
-
-
-def settle(params: Params, signal: Signal) -> int:
-    """Until the window is full."""
-    return params.window
 
 
 STAGE = Stage(

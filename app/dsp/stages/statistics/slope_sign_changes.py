@@ -14,7 +14,8 @@ import numpy as np
 
 from app.dsp.stage import Floats, Marks, Result, Samples, Signal, Stage, State
 from app.dsp.stages.statistics._changes import fresh, summed
-from app.dsp.stages.statistics._moving import check_not_negative, check_window
+from app.dsp.stages.statistics._moving import check_not_negative
+from app.dsp.window import check_window
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

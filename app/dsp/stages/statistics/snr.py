@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from app.dsp.stage import Floats, Marks, Result, Signal, Stage, State
-from app.dsp.stages.statistics._moving import Params, means, settle
-from app.dsp.window import empty_tail, join
+from app.dsp.stages.statistics._moving import Params, means
+from app.dsp.window import init, join, settle
 
 LEAST = 1e-10
 """Power that is added to both, and below which noise is none, in the signal's unit squared."""
@@ -29,11 +29,6 @@ def signal(params: Params, signal: Signal) -> Signal:
             f"{signal.channels} channel(s): expected 2, signal and noise; choose them with a stage before it"
         )
     return signal._replace(channels=1)
-
-
-def init(params: Params, signal: Signal, rows: int) -> State:
-    """State: the last ``window - 1`` samples of both channels, and how many have been seen."""
-    return empty_tail(params.window, signal, rows)
 
 
 def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:
