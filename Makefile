@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes
+# Two processes, each with a Kafka and a Redis of its own: most tests wait for other processes most of the time. The
+# slow ones are faults and scale, which want the machine for themselves.
+PARALLEL := --numprocesses 2 --dist loadfile
 
 .PHONY: help demo up down test test-all check lock clean
 
@@ -19,10 +22,11 @@ down: $(VENV)/demo  ## stop them
 	$(BIN)/continuum down
 
 test: $(VENV)/dev check  ## linters, types, and the tests that end within minutes
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" $(PARALLEL)
 
 test-all: $(VENV)/dev check  ## all tests, faults and scale too
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not slow" $(PARALLEL)
+	$(BIN)/pytest -m slow
 
 check: $(VENV)/dev  ## ruff and mypy
 	$(BIN)/ruff check
@@ -30,7 +34,8 @@ check: $(VENV)/dev  ## ruff and mypy
 	$(BIN)/mypy
 
 lock:  ## pin the dependencies of pyproject.toml anew (needs uv)
-	for target in runtime: demo:embedded,recordings dev:embedded,recordings,plot,fast,dev; do \
+	for target in runtime: image:function,mqtt demo:embedded,recordings,function \
+		dev:embedded,recordings,plot,fast,function,mqtt,dev; do \
 		extras=$$(echo $${target#*:} | sed -E 's/([a-z]+),?/--extra \1 /g'); \
 		uv pip compile --quiet pyproject.toml $$extras --universal --python-version 3.11 --generate-hashes \
 			--no-emit-index-url --no-emit-find-links --no-header --no-annotate \

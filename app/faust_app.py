@@ -9,7 +9,6 @@ import sys
 import time
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 import faust
@@ -25,8 +24,9 @@ from app.redis_client import redis_client
 from app.runtime.definitions import Definitions
 from app.runtime.heartbeat import Heartbeat
 from app.runtime.outbox import Outbox
+from app.runtime.sensors_upkeep import Upkeep
 from app.runtime.watchdog import Watchdog
-from app.settings import Settings, SettingsError, load_settings
+from app.settings import Settings, load_settings
 from app.transport.transport import Transport
 from app.web.server import Web
 from app.web.status import worker_status
@@ -34,6 +34,9 @@ from app.web.status import worker_status
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aiokafka import AIOKafkaProducer
+
+    from app.runtime.sensors_table import SensorsTable
     from app.runtime.tier import Tier
     from app.transport.consumer import Consumer
 
@@ -61,17 +64,20 @@ class ContinuumApp(faust.App):
     """
 
     def __init__(self, settings: Settings) -> None:
-        agent_modules(settings)  # refuses tiers without an agent
         self.settings = settings
         self.pipelines = known_pipelines(settings.pipelines)
         self.redis = redis_client(settings)
-        self.outbox = Outbox(self)
+        self.outbox = Outbox(self.batch_producer)
         self.heartbeat = Heartbeat(self.redis, settings.topic_prefix, partial(worker_status, self))
         self.definitions = Definitions(
             self.redis, settings.topic_prefix, settings.datadir / "definitions", self.pipelines.values()
         )
+        #: What has been set of sensors; it registers itself.
+        self.sensors_table: SensorsTable
         #: The tiers whose agents run here, by name; each registers itself.
         self.tiers: dict[str, Tier] = {}
+        #: Partition count of each of its sensor topics, as it was found when the worker started.
+        self.partitions: dict[str, int] = {}
         self.started_at = time.time()
         #: Where the web pages are served; bound by the worker.
         self.web_socket: socket.socket
@@ -79,6 +85,10 @@ class ContinuumApp(faust.App):
         #: Called where a stop cannot be finished; the worker ends the process.
         self.on_given_up: Callable[[], None]
         super().__init__(settings.group_id, **faust_settings(settings))
+
+    def batch_producer(self) -> AIOKafkaProducer:
+        """Give the worker's producer, which takes batches; Faust offers none."""
+        return cast("AIOKafkaProducer", cast("Any", self.producer)._ensure_producer())  # noqa: SLF001
 
     @property
     def batches(self) -> Consumer:
@@ -104,17 +114,20 @@ class ContinuumApp(faust.App):
         return Transport(self.conf.broker_producer, self)
 
     def import_agents(self) -> None:
-        """Import the agents of this worker's tiers, and with them their tables.
+        """Import the agents of this worker's tiers, and with them their tables, and the table that all tiers share.
 
         Faust's own discovery would import every module there is.
         """
-        for module in agent_modules(self.settings):
+        for module in ("tables.sensors", *(f"agents.{tier}" for tier in self.settings.tiers)):
             import_module(module)
 
     async def on_start(self) -> None:
         """Start the tiers' own services, the heartbeat and the watchdog with the application."""
         await super().on_start()
-        for service in (self.definitions, *self.tiers.values(), self.heartbeat, Watchdog(self)):
+        sensors = self.sensors_table
+        upkeep = Upkeep(self.redis, self.settings.topic_prefix, sensors.metas)
+        sensors.on_change = upkeep.changed
+        for service in (sensors, upkeep, self.definitions, *self.tiers.values(), self.heartbeat, Watchdog(self)):
             await self.add_runtime_dependency(service)
 
     def halt(self) -> None:
@@ -200,6 +213,7 @@ def faust_settings(settings: Settings) -> dict[str, Any]:
         "topic_allow_declare": False,
         "topic_partitions": 1,
         "Table": "app.runtime.state_table:StateTable",
+        "GlobalTable": "app.runtime.sensors_table:SensorsTable",
         "TableManager": "app.transport.recovery:TableManager",
         "Worker": "app.worker:Worker",
         "web_bind": settings.web_host,
@@ -209,20 +223,6 @@ def faust_settings(settings: Settings) -> dict[str, Any]:
         "web_stats_enabled": False,
         "web_graph_enabled": False,
     }
-
-
-def agent_modules(settings: Settings) -> list[str]:
-    """Name the modules of the agents that this worker runs; they bring their tables along.
-
-    Raises
-    ------
-    SettingsError
-        None of the tiers has an agent.
-    """
-    modules = [f"agents.{tier}" for tier in settings.tiers if find_spec(f"agents.{tier}")]
-    if not modules:
-        raise SettingsError(f"CONTINUUM_TIERS={','.join(settings.tiers)}: this release has agents for rt and nrt only")
-    return modules
 
 
 def _credentials(options: dict[str, Any]) -> Any:

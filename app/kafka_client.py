@@ -8,12 +8,29 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from app.errors import ContinuumError
 from app.settings import PREFIX, Settings
 
 _REMEDY = f"start the embedded one with `continuum up`, or name your own in {PREFIX}KAFKA_BOOTSTRAP"
+
+
+PATIENCE = 10.0
+"""Seconds for which brokers are asked again that do not answer as they should."""
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether it may be another answer in a moment.
+
+    A broker that has just died is still asked for a while, and on a new one nobody coordinates groups until asked to.
+    """
+    return isinstance(error, KafkaError) and error.retriable
+
+
+patient = retry(retry=retry_if_exception(_passes), stop=stop_after_delay(PATIENCE), wait=wait_fixed(0.5), reraise=True)
+"""Decorates what asks brokers, and may ask again."""
 
 
 class BrokerError(ContinuumError):

@@ -10,6 +10,7 @@ FEATURES = Counter("continuum_features", "Feature records sent", ["tier"])
 EVENTS = Counter("continuum_block_events", "Blocks out of the ordinary: dropped, after a gap, ...", ["tier", "event"])
 DEAD_LETTERS = Counter("continuum_dead_letters", "Inputs that could not be processed", ["tier", "reason"])
 BATCH_SECONDS = Histogram("continuum_batch_seconds", "Computation on one partition batch", ["tier"])
+LAG = Gauge("continuum_lag", "Messages appended to a worker's partitions and not processed yet", ["tier"])
 SENSORS = Gauge("continuum_sensors", "Sensors in memory", ["tier"])
 HELD = Gauge("continuum_held_sensors", "Sensors whose blocks wait for another tier to give up their state", ["tier"])
 EVICTED = Counter("continuum_evicted_sensors", "Sensors that left memory after a time without blocks", ["tier"])
@@ -56,3 +57,10 @@ MIRROR_PENDING = Gauge("continuum_mirror_pending", "Snapshots that the mirror do
 MIRROR_SAVED = Counter("continuum_mirror_saved", "Snapshots saved in the mirror", ["tier"])
 MIRROR_REFUSED = Counter("continuum_mirror_refused", "Snapshots refused by the mirror: it has a newer one", ["tier"])
 MIRROR_RESYNCED = Counter("continuum_mirror_resynced", "Snapshots written again after Redis lost some", ["tier"])
+
+INGEST_BLOCKS = Counter(
+    "continuum_ingest_blocks", "Blocks taken from outside Kafka, and sent to a tier", ["by", "tier"]
+)
+INGEST_REFUSED = Counter(
+    "continuum_ingest_refused", "Blocks from outside Kafka that no worker would take", ["by", "reason"]
+)

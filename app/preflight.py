@@ -6,11 +6,11 @@ from itertools import chain, combinations
 from typing import TYPE_CHECKING
 
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
-from aiokafka.errors import KafkaError
-from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
+from app.commits import adopt_commits
 from app.errors import ContinuumError
-from app.kafka_client import admin_client
+from app.kafka_client import admin_client, patient
+from app.repartition.marker import check_unfinished, unfinished
 from app.settings import TIERS, Settings, TierName
 from app.topics import check_topics, needed_topics, sensor_topic
 
@@ -20,34 +20,34 @@ if TYPE_CHECKING:
     from app.faust_app import ContinuumApp
 
 
-PATIENCE = 10.0
-"""Seconds for which brokers are asked again that do not answer as they should."""
-
-
 class GroupConflictError(ContinuumError):
     """Another consumer group of ours reads one of the worker's topics, or its own group reads others."""
 
 
-def _passes(error: BaseException) -> bool:
-    """Whether it may be another answer in a moment: a broker that has just died is still asked for a while."""
-    return isinstance(error, KafkaError) and error.retriable
-
-
-@retry(retry=retry_if_exception(_passes), stop=stop_after_delay(PATIENCE), wait=wait_fixed(0.5), reraise=True)
+@patient
 async def check_before_start(app: ContinuumApp) -> None:
     """Refuse to start where a worker would lose or spoil state.
 
     Raises
     ------
     TopicError
-        A topic is missing or has a wrong partition count.
+        A topic is missing, or a tier's topics have different partition counts.
+    RepartitionError
+        A tier's states are on their way to other partitions.
     GroupConflictError
         Sensors would be processed twice, or by workers that do not know their topic.
     """
     settings = app.settings
-    await check_topics(settings, needed_topics(settings, app.pipelines))
+    own = {None, *settings.tiers}
+    needed = [topic for topic in needed_topics(settings, app.pipelines) if topic.tier in own]
+    counts = await check_topics(settings, needed)
+    check_unfinished(begun for begun in await unfinished(settings) if begun.tier in own)
     topics = {tier.topic for tier in app.tiers.values()} or {sensor_topic(settings, tier) for tier in settings.tiers}
-    check_groups(settings, topics, await group_subscriptions(settings))
+    subscriptions = await group_subscriptions(settings)
+    check_groups(settings, topics, subscriptions)
+    if settings.group_id not in subscriptions:
+        await adopt_commits(settings, settings.group_id, application_groups(settings), topics)
+    app.partitions = {topic: counts[topic] for topic in topics}
 
 
 def check_groups(settings: Settings, topics: Iterable[str], subscriptions: dict[str, set[str]]) -> None:
@@ -68,8 +68,15 @@ def check_groups(settings: Settings, topics: Iterable[str], subscriptions: dict[
         As for `check_before_start`.
     """
     wanted = set(topics)
+    functions = {settings.function_group(tier) for tier in TIERS}
     for group, read in subscriptions.items():
         shared = sorted(wanted & read)
+        if group in functions and shared:
+            raise GroupConflictError(
+                f"group {group} has a living poller on {', '.join(shared)}, which lets the function process it: every"
+                " block would be processed twice. Stop it (it is `continuum function serve`, or an event source"
+                f" mapping), or run a worker of the other tiers: CONTINUUM_TIERS={_others(settings, shared)}"
+            )
         if group != settings.group_id and shared:
             raise GroupConflictError(
                 f"group {group} has a living worker on {', '.join(shared)}, and this one would join"
@@ -84,12 +91,51 @@ def check_groups(settings: Settings, topics: Iterable[str], subscriptions: dict[
             )
 
 
+def check_function_groups(settings: Settings, tier: TierName, subscriptions: dict[str, set[str]]) -> None:
+    """Compare a tier that the function is to process with what the living groups of its application read.
+
+    Parameters
+    ----------
+    settings
+        Of the function.
+    tier
+        Whose topic it is to process.
+    subscriptions
+        As for `check_groups`.
+
+    Raises
+    ------
+    GroupConflictError
+        A worker reads the topic.
+    """
+    topic, own = sensor_topic(settings, tier), settings.function_group(tier)
+    for group, read in subscriptions.items():
+        if group != own and topic in read:
+            raise GroupConflictError(
+                f"group {group} has a living worker on {topic}, and the function would join {own}: every block would"
+                f" be processed twice. Stop that worker, or let it run without the tier {tier}:"
+                f" CONTINUUM_TIERS={','.join(name for name in _groups(settings)[group] if name != tier) or '...'}"
+            )
+        if group == own and topic not in read:
+            raise GroupConflictError(
+                f"group {group} has living pollers that read {', '.join(sorted(read)) or 'nothing'}, and not {topic}:"
+                " set another CONTINUUM_APP_ID here, or the same CONTINUUM_TOPIC_PREFIX everywhere"
+            )
+
+
+def application_groups(settings: Settings) -> list[str]:
+    """Name all groups that the application may have: its workers', and those in which its functions are fed."""
+    return list(_groups(settings))
+
+
+@patient
 async def group_subscriptions(settings: Settings) -> dict[str, set[str]]:
-    """Topics that each living group of the application reads, whichever tiers it runs."""
+    """Topics that each living group reads: the workers', whichever tiers they run, and the functions'."""
+    wanted = _groups(settings).keys()
     subscriptions: dict[str, set[str]] = {}
     async with admin_client(settings) as admin:
         existing = {group for group, _ in await admin.list_consumer_groups()}
-        for group in sorted(_groups(settings).keys() & existing):
+        for group in sorted(wanted & existing):
             # One at a time: aiokafka 0.14 cannot read the description of several.
             (response,) = await admin.describe_consumer_groups([group])
             ((_, _, _, _, _, members, *_),) = response.groups
@@ -104,4 +150,10 @@ async def group_subscriptions(settings: Settings) -> dict[str, set[str]]:
 def _groups(settings: Settings) -> dict[str, tuple[TierName, ...]]:
     """All groups that the application may have, and the tiers that each runs."""
     some = chain.from_iterable(combinations(TIERS, count) for count in range(1, len(TIERS) + 1))
-    return {settings.model_copy(update={"tiers": tiers}).group_id: tiers for tiers in some}
+    workers = {settings.model_copy(update={"tiers": tiers}).group_id: tiers for tiers in some}
+    return workers | {settings.function_group(tier): (tier,) for tier in TIERS}
+
+
+def _others(settings: Settings, topics: Iterable[str]) -> str:
+    """Tiers of a worker's whose topics are not among these."""
+    return ",".join(tier for tier in settings.tiers if sensor_topic(settings, tier) not in topics) or "..."

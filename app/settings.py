@@ -61,6 +61,12 @@ def _redis_scheme(value: SecretStr) -> SecretStr:
     return value
 
 
+def _token(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[!-~]{16,}", value.get_secret_value()):
+        raise ValueError("expected 16 or more visible ASCII characters, as `openssl rand -hex 32` makes them")
+    return value
+
+
 PlainName = Annotated[str, AfterValidator(_plain_name)]
 
 
@@ -108,15 +114,35 @@ class Settings(BaseSettings):
         None, ge=1, le=65535, description="port of the web pages; else the first free one from 6066"
     )
 
-    checkpoint_seconds: float = Field(10.0, gt=0, description="longest time between a partition's checkpoints, s")
-    checkpoint_messages: int = Field(
-        100, ge=1, description="messages of one sensor after which its partition is checkpointed"
+    web_token: Annotated[SecretStr, AfterValidator(_token)] | None = Field(
+        None, description="who sends blocks over HTTP names it; without one only this machine may send"
+    )
+
+    checkpoint_seconds: float | None = Field(
+        None, gt=0, description="longest time between a partition's checkpoints, s; else each tier's own"
+    )
+    checkpoint_messages: int | None = Field(
+        None,
+        ge=1,
+        description="messages of one sensor after which its partition is checkpointed; else each tier's own",
     )
     handoff_wait: float = Field(
         2.0, gt=0, description="longest wait for another tier to give up a sensor before the gap policy applies, s"
     )
-    idle_after: float = Field(
-        600.0, gt=0, description="a sensor without a block for this long is released and leaves memory, s"
+    idle_after: float | None = Field(
+        None,
+        gt=0,
+        description="a sensor without a block for this long is released and leaves memory, s; else each tier's own",
+    )
+    function_warm: bool = Field(
+        False,
+        description="the function keeps sensors in memory between events; with provisioned concurrency it always does",
+    )
+    function_partial_response: bool = Field(
+        True,
+        description=(
+            "the function's caller asks for ReportBatchItemFailures; else a message that failed fails the whole event"
+        ),
     )
     shutdown_seconds: float = Field(
         10.0, gt=0, description="a worker that has not stopped this long after SIGTERM exits with 1"
@@ -153,6 +179,7 @@ class Settings(BaseSettings):
     kafka_ssl_keyfile: Path | None = Field(None, description="our private key, PEM")
     redis_password: SecretStr | None = Field(None, description="password of Redis; else that of the address")
     redis_ssl_cafile: Path | None = Field(None, description="certificate authority of Redis, PEM; else the system's")
+    mqtt_password: SecretStr | None = Field(None, description="password of `continuum bridge mqtt --username`")
 
     @model_validator(mode="after")
     def _sasl_is_whole(self) -> Settings:
@@ -171,6 +198,10 @@ class Settings(BaseSettings):
         if set(self.tiers) == set(TIERS):
             return self.app_id
         return "-".join((self.app_id, *(tier for tier in TIERS if tier in self.tiers)))
+
+    def function_group(self, tier: TierName) -> str:
+        """Consumer group of the function that processes a tier on demand."""
+        return f"{self.app_id}-function-{tier}"
 
 
 #: Settings that are never shown.

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from app.errors import ContinuumError
 from app.kafka_client import admin_client
-from app.settings import Settings, TierName
+from app.settings import TIERS, Settings, TierName
+from app.tiers import TIER_DEFAULTS
 
-SENSOR_PARTITIONS: dict[TierName, int] = {"rt": 50, "nrt": 30, "batch": 20}
 FEATURE_PARTITIONS = 12
 DEAD_LETTER_PARTITIONS = 10
 
 LEADERS_SECONDS, LEADERS_PAUSE = 30.0, 0.1
-
-#: Tiers that keep state in a table of this release.
-STATEFUL_TIERS: tuple[TierName, ...] = ("rt", "nrt")
 
 _POLICY, _COMPACT = "cleanup.policy", "compact"
 
@@ -52,16 +49,17 @@ class Topic:
     name
         With the prefix of the settings.
     partitions
-        How many it is created with.
-    fixed
-        Whether the count is part of the contract: tables are partitioned with it, so another is refused.
+        How many it is created with, unless `tier` says otherwise.
+    tier
+        Whose sensors' blocks or states it holds, if it does: all such topics of a tier have one partition count, which
+        may be raised (`continuum topics repartition`). None where any count will do.
     config
         Topic settings that differ from the broker's.
     """
 
     name: str
     partitions: int
-    fixed: bool = True
+    tier: TierName | None = None
     config: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -70,9 +68,19 @@ def sensor_topic(settings: Settings, tier: TierName) -> str:
     return f"{settings.topic_prefix}{tier}-sensors"
 
 
+def tier_of(settings: Settings, topic: str) -> TierName | None:
+    """Tier on whose topic sensors send; None if it is no sensors' topic."""
+    return next((tier for tier in TIERS if sensor_topic(settings, tier) == topic), None)
+
+
 def changelog_topic(settings: Settings, tier: TierName) -> str:
     """Name of the changelog of a tier's state table; the same whichever tiers a worker runs."""
     return f"{settings.topic_prefix}{settings.app_id}-{tier}-state-changelog"
+
+
+def sensors_changelog(settings: Settings) -> str:
+    """Name of the changelog of the `sensors` table, which every worker has whole."""
+    return f"{settings.topic_prefix}{settings.app_id}-sensors-changelog"
 
 
 def features_topic(settings: Settings, pipeline: str) -> str:
@@ -87,13 +95,12 @@ def dead_letter_topic(settings: Settings) -> str:
 
 def needed_topics(settings: Settings, pipelines: Iterable[str]) -> list[Topic]:
     """All topics of the system, for pipelines of the given names."""
-    topics = [Topic(sensor_topic(settings, tier), count) for tier, count in SENSOR_PARTITIONS.items()]
-    topics += [
-        Topic(changelog_topic(settings, tier), SENSOR_PARTITIONS[tier], config=CHANGELOG_CONFIG)
-        for tier in STATEFUL_TIERS
-    ]
-    topics += [Topic(features_topic(settings, name), FEATURE_PARTITIONS, fixed=False) for name in pipelines]
-    topics.append(Topic(dead_letter_topic(settings), DEAD_LETTER_PARTITIONS, fixed=False, config=DEAD_LETTER_CONFIG))
+    tiers = TIER_DEFAULTS.items()
+    topics = [Topic(sensor_topic(settings, tier), own.partitions, tier) for tier, own in tiers]
+    topics += [Topic(changelog_topic(settings, tier), own.partitions, tier, CHANGELOG_CONFIG) for tier, own in tiers]
+    topics.append(Topic(sensors_changelog(settings), 1, config=CHANGELOG_CONFIG))
+    topics += [Topic(features_topic(settings, name), FEATURE_PARTITIONS) for name in pipelines]
+    topics.append(Topic(dead_letter_topic(settings), DEAD_LETTER_PARTITIONS, config=DEAD_LETTER_CONFIG))
     return topics
 
 
@@ -117,13 +124,22 @@ async def _describe(admin: AIOKafkaAdminClient, topics: Iterable[Topic]) -> dict
 async def create_topics(settings: Settings, topics: list[Topic]) -> list[Topic]:
     """Create those topics that do not exist, and give them back once every partition has its leader.
 
+    One of a tier gets the partition count of the tier's other topic, where that exists.
+
     Raises
     ------
     TopicError
         A broker refuses, or the partitions are not ready in time.
     """
     counts = await partition_counts(settings, topics)
-    missing = [topic for topic in topics if counts[topic.name] is None]
+    by_tier: dict[TierName | None, int] = {
+        topic.tier: count for topic in topics if topic.tier and (count := counts[topic.name])
+    }
+    missing = [
+        replace(topic, partitions=by_tier.get(topic.tier, topic.partitions))
+        for topic in topics
+        if counts[topic.name] is None
+    ]
     if not missing:
         return []
     async with admin_client(settings) as admin:
@@ -152,19 +168,20 @@ def _check_created(response: Any, factor: int, brokers: int) -> None:
             )
 
 
-async def _wait_for_leaders(admin: AIOKafkaAdminClient, topics: list[Topic]) -> None:
-    """Wait until the brokers agree on the new topics: for a moment some do not know them, or lead nothing."""
+async def _wait_for_leaders(admin: AIOKafkaAdminClient, topics: list[Topic], least: int = 1) -> None:
+    """Wait until the brokers agree on new topics or partitions: for a moment some do not know them, or lead nothing."""
     for _ in range(round(LEADERS_SECONDS / LEADERS_PAUSE)):
         found = await _describe(admin, topics)
         if all(
-            partitions and all(not partition["error_code"] and partition["leader"] >= 0 for partition in partitions)
+            len(partitions or ()) >= least
+            and all(not partition["error_code"] and partition["leader"] >= 0 for partition in partitions or ())
             for partitions in found.values()
         ):
             return
         await asyncio.sleep(LEADERS_PAUSE)
     raise TopicError(
-        f"the new topics have no leaders after {LEADERS_SECONDS:g} s: check that the brokers are up, then run"
-        " `continuum topics create` again"
+        f"new partitions of {', '.join(topic.name for topic in topics)} have no leaders after {LEADERS_SECONDS:g} s:"
+        " check that the brokers are up, then try again"
     )
 
 
@@ -176,8 +193,35 @@ async def largest_message(settings: Settings, topic: str) -> int:
     return next(int(value) for name, value, *_ in entries if name == "max.message.bytes")
 
 
-async def check_topics(settings: Settings, topics: list[Topic]) -> None:
+async def raise_partitions(settings: Settings, topic: str, count: int) -> None:
+    """Give a topic more partitions, and wait until each has its leader; one that has as many is left alone.
+
+    Raises
+    ------
+    TopicError
+        The brokers refuse, or the partitions are not ready in time.
+    """
+    async with admin_client(settings) as admin:
+        raised = Topic(topic, count)
+        found = (await _describe(admin, [raised]))[topic]
+        if found is not None and len(found) < count:
+            try:
+                await admin.create_partitions({topic: NewPartitions(count)})
+            except KafkaError as error:
+                raise TopicError(
+                    f"topic {topic} could not be raised to {count} partitions ({error}): check the user's right to"
+                    " alter topics"
+                ) from error
+        await _wait_for_leaders(admin, [raised], count)
+
+
+async def check_topics(settings: Settings, topics: list[Topic]) -> dict[str, int]:
     """Refuse to go on where a topic is missing or cannot hold what the tables need.
+
+    Returns
+    -------
+    dict
+        Partition count of each topic.
 
     Raises
     ------
@@ -194,17 +238,31 @@ async def check_topics(settings: Settings, topics: list[Topic]) -> None:
         changelogs = [topic.name for topic in topics if topic.config.get(_POLICY) == _COMPACT]
         _check_policies(await _policies(admin, changelogs))
         _check_replicas(settings, {name: partitions[name] for name in changelogs})
+    return {name: len(found) for name, found in partitions.items()}
+
+
+def disagreeing(topics: Iterable[Topic], counts: Mapping[str, int | None]) -> dict[TierName, dict[str, int]]:
+    """Give the tiers whose topics differ in their partition counts, and these by topic; missing ones are left out."""
+    by_tier: dict[TierName, dict[str, int]] = {}
+    for topic in topics:
+        count = counts[topic.name]
+        if topic.tier and count is not None:
+            by_tier.setdefault(topic.tier, {})[topic.name] = count
+    return {tier: own for tier, own in by_tier.items() if len(set(own.values())) > 1}
 
 
 def _check_counts(topics: list[Topic], partitions: Mapping[str, list[Any]]) -> None:
     counts = {name: len(found) for name, found in partitions.items()}
-    wrong = [topic for topic in topics if topic.fixed and counts[topic.name] != topic.partitions]
+    wrong = disagreeing(topics, counts)
     if wrong:
-        found = "; ".join(f"{topic.name} has {counts[topic.name]}, expected {topic.partitions}" for topic in wrong)
+        found = "; ".join(f"{name} has {count}" for own in wrong.values() for name, count in own.items())
+        remedies = " and ".join(
+            f"`continuum topics repartition --tier {tier} --partitions {max(own.values())}`"
+            for tier, own in wrong.items()
+        )
         raise TopicError(
-            f"wrong partition counts: {found}. State tables are partitioned with their sensors' topic, so no worker"
-            " may run on these. Delete the topics and run `continuum topics create`, or set CONTINUUM_TOPIC_PREFIX"
-            " to use a set of topics of their own"
+            f"partition counts that differ: {found}. A sensor's state lies in the partition of its blocks, so no worker"
+            f" may run on these: {remedies} brings the states to their partitions, and goes on where it was interrupted"
         )
 
 

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from app.offline import DEFAULT_POLICIES, FEATURES, Policies, ecg_features, stretches
+from app.offline import OFFLINE, OfflinePass, Policies, stretches
 
 TOLERANCE = 1e-9
 """Relative; the records carry doubles exactly."""
@@ -71,29 +71,29 @@ class Verdict:
 
 
 class FeatureVerifier:
-    """Verifies the records of an `ecg` pipeline.
+    """Verifies the records of a pipeline.
 
     Parameters
     ----------
-    branched
-        The pipeline is `ecg-branched`.
+    offline
+        The pipeline's offline pass; else that of `ecg`.
     policies
-        What the pipeline makes of samples that are missing.
+        What the pipeline makes of samples that are missing, where it is not what the shipped one does.
     tier, pipeline
         What the records must name; None where any will do.
     """
 
     def __init__(
         self,
+        offline: OfflinePass = OFFLINE["ecg"],
         *,
-        branched: bool = False,
-        policies: Policies = DEFAULT_POLICIES,
+        policies: Policies | None = None,
         tier: str | None = None,
         pipeline: str | None = None,
     ) -> None:
         self._labels = {"tier": tier, "pipeline": pipeline}
-        self._branched = branched
-        self._policies = policies
+        self._offline = offline
+        self._policies = policies or offline.policies
         self._expected: dict[tuple[str, int], _Expected] = {}
         self._sensors: set[str] = set()
         self._seen: dict[tuple[str, int], bytes] = {}
@@ -115,7 +115,7 @@ class FeatureVerifier:
         sensor_id
             Its id.
         signal
-            (samples,) from the stream's beginning; what no block covers was not sent.
+            (samples,) or (samples, channels) from the stream's beginning; what no block covers was not sent.
         blocks
             The blocks sent, in order. Samples missing between two blocks are a gap.
         timestamps
@@ -124,8 +124,9 @@ class FeatureVerifier:
         self._sensors.add(sensor_id)
         unnamed = zip(blocks, repeat(None) if timestamps is None else timestamps, strict=False)
         starts, lengths = [block.start for block in blocks], [block.length for block in blocks]
-        for stretch in stretches(signal, starts, lengths, self._policies):
-            values = ecg_features(stretch.signal, stretch.ends, branched=self._branched)
+        offline = self._offline
+        for stretch in stretches(signal, starts, lengths, self._policies, offline.sample_rate):
+            values = offline.features(stretch.signal, stretch.ends)
             for row, gap, quality in zip(values.tolist(), stretch.gaps, stretch.quality, strict=True):
                 shown = [None if math.isnan(value) else value for value in row]
                 block, timestamp = next(unnamed)
@@ -165,9 +166,10 @@ class FeatureVerifier:
         elif (
             fields["gap"] == expected.gap
             and all(fields[name] == value for name, value in expected.labels.items())
+            and _equal(fields["quality"], expected.quality, 0.0)
             and all(
-                _equal(fields[name], value)
-                for name, value in zip((*FEATURES, "quality"), (*expected.values, expected.quality), strict=True)
+                _equal(fields[name], value, self._offline.around_zero.get(name, 0.0))
+                for name, value in zip(self._offline.names, expected.values, strict=True)
             )
         ):
             verdict.verified += 1
@@ -189,7 +191,7 @@ class FeatureVerifier:
             self._verdict.examples.append(fault)
 
 
-def _equal(value: float | None, expected: float | None) -> bool:
+def _equal(value: float | None, expected: float | None, around_zero: float) -> bool:
     if value is None or expected is None:
         return value is expected
-    return math.isclose(value, expected, rel_tol=TOLERANCE, abs_tol=0.0)
+    return math.isclose(value, expected, rel_tol=TOLERANCE, abs_tol=around_zero)

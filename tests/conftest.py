@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import signal
@@ -13,11 +14,13 @@ from typing import Any
 
 import hypothesis
 import pytest
+from pydantic import SecretStr
 
 from app.chaos.redis_cluster import RedisCluster
 from app.dsp.fused import load_kernel
 from app.services import Endpoints, down, up
 from app.settings import PREFIX, Settings, load_settings
+from tests.serverless import Outputs
 from tests.system import System
 
 # Reads folders until its input ends, which it does however this test run ends, then ends what runs in them.
@@ -39,6 +42,9 @@ for folder in [Path(line.rstrip("\\n")) for line in sys.stdin]:
 NO_KERNEL = "no numba that fits is installed: pip install '.[fast]'"
 
 _numbers = itertools.count(1)
+
+# Where several processes share a run, each is told a width, which the commands that tests start would keep to.
+os.environ.pop("COLUMNS", None)
 
 # Whoever starts us in the background lets us ignore Ctrl-C, and so would all processes that tests send it to.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -136,6 +142,23 @@ def settings(services: Endpoints, tmp_path: Path) -> Callable[..., Settings]:
         return load_settings(**{**own, **overrides})
 
     return make
+
+
+@pytest.fixture(scope="module")
+def outputs(services: Endpoints) -> Outputs:
+    """Give topics of a module's own that the function writes to; its tests' sensors have names of their own."""
+    name = f"t{next(_numbers)}"
+    made = Outputs(
+        Settings(
+            kafka_bootstrap=services.kafka_bootstrap,
+            redis_url=SecretStr(services.redis_url),
+            topic_prefix=f"{name}-",
+            app_id=name,
+            handoff_wait=0.5,
+        )
+    )
+    asyncio.run(made.create())
+    return made
 
 
 @pytest.fixture

@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from app.kafka_client import admin_client, client_options, started
 from app.pipelines import shipped_pipelines
 from app.settings import Settings
-from app.topics import SENSOR_PARTITIONS, create_topics, dead_letter_topic, features_topic, needed_topics, sensor_topic
+from app.topics import (
+    Topic,
+    create_topics,
+    dead_letter_topic,
+    features_topic,
+    needed_topics,
+    partition_counts,
+    sensor_topic,
+)
 from app.verify import FeatureVerifier, Sent, Verdict
 from app.worker_process import WorkerProcess
 
@@ -109,7 +117,8 @@ class System:
             await admin.close()
         consumer = AIOKafkaConsumer(**client_options(self.settings))
         async with started(consumer, self.settings):
-            partitions = [TopicPartition(topic, number) for number in range(SENSOR_PARTITIONS[tier])]
+            count = (await partition_counts(self.settings, [Topic(topic, 0)]))[topic]
+            partitions = [TopicPartition(topic, number) for number in range(count or 0)]
             ends = await consumer.end_offsets(partitions)
         return sum(ends[tp] - (committed[tp].offset if tp in committed else 0) for tp in partitions)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,14 +22,17 @@ from pydantic import SecretStr
 
 from app.cli import demo as command
 from app.demo import session
-from app.demo.session import Progress, expectations, plan_demo, replay_and_verify
+from app.demo.latency import Latencies
+from app.demo.session import Course, Progress, replay_and_verify
+from app.demo.streams import MOVING, Stream, plan_demo
 from app.pipelines import shipped_pipelines
-from app.replay import Plan
+from app.replay import plan_builtin
+from app.replay.messages import message_source
 from app.run import Run
 from app.runtime.instance import living_workers
 from app.services import down, running, start, temporary_services
 from app.services.lifecycle import addresses_of
-from app.settings import Settings, as_environment, load_settings
+from app.settings import Settings, TierName, as_environment, load_settings
 from app.sources import Recording
 from app.topics import features_topic
 from app.verify import FeatureVerifier
@@ -85,15 +89,21 @@ def test_demo_verifies_every_feature_and_leaves_nothing_running(tmp_path: Path, 
     assert running(datadir) is None
     assert not living_workers(datadir)
 
-    # Again, on the same data, and kept.
-    done = run(datadir, "demo", "--sensors", "5", "--seconds", "20", "--speed", "50", "--keep")
+    # Again, on the same data, each tier by itself, and kept.
+    done = run(
+        datadir, "demo", "--tiers", "rt,nrt,batch", "--sensors", "12", "--seconds", "60", "--speed", "10", "--keep"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "features verified 95/95" in done.stdout
+    blocks = 3 * 58 + 3 * 60 + 3 * 6 + 3 * 58
+    assert f"features verified {blocks}/{blocks}" in done.stdout
+    assert "on-demand function" in done.stdout
+    assert re.search(r"moving: 3 sensors, features by tier: batch \d+, nrt \d+, rt \d+", done.stdout)
     assert running(datadir)
-    assert len(living_workers(datadir)) == 1
+    assert len(living_workers(datadir)) == 3
     done = run(datadir, "down")
     assert done.returncode == 0
-    assert "worker" in done.stdout
+    assert done.stdout.count("worker") == 2
+    assert "function-" in done.stdout
     assert not living_workers(datadir)
 
 
@@ -172,14 +182,16 @@ def test_a_worker_that_dies_is_told_at_once(shared_services: Path) -> None:
 def test_demo_fails_on_a_feature_that_differs(
     shared_services: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def other_signal(plan: Plan, begin: float) -> FeatureVerifier:
-        verifier = expectations(plan, begin)
+    right = Stream.expectations
+
+    def other_signal(stream: Stream, begin: float | None) -> FeatureVerifier:
+        verifier = right(stream, begin)
         name, expected = next(iter(verifier._expected.items()))
         values = [value if value is None else value * (1 + 3e-9) for value in expected.values]
         verifier._expected[name] = expected._replace(values=values)
         return verifier
 
-    monkeypatch.setattr(command, "expectations", other_signal)
+    monkeypatch.setattr(Stream, "expectations", other_signal)
     with pytest.raises(SystemExit) as ended:
         command.demo(sensors=5, seconds=20, speed=50, keep=False)
     assert ended.value.code == 1
@@ -195,18 +207,20 @@ async def test_demo_counts_what_comes_after_the_last_record(
 ) -> None:
     """Without a worker: the records are sent here, as soon as all blocks are."""
     monkeypatch.setattr(session, "EXTRA_SECONDS", 5.0)  # as the machine may be busy
-    settings, plan = system.settings, plan_demo(1, 10)
+    settings, (stream,) = system.settings, plan_demo(["rt"], 1, 10, 50.0)
     begin = 1_700_000_000_000.0
-    pipeline, (sensor,) = shipped_pipelines()["ecg"], plan.sensors
+    plan, pipeline = stream.plan, shipped_pipelines()["ecg"]
+    (sensor,) = plan.sensors
     recording = Recording("rec", 250.0, ("ECG",), plan.signal(0)[np.newaxis], datetime.fromtimestamp(begin / 1000, UTC))
     made = [record for part in Run(pipeline, recording, plan.block, sensor).records() for record in part]
     records = [msgspec.json.encode({**msgspec.json.decode(record), "tier": "rt"}) for record in made]
     last = msgspec.json.decode(records[-1])
     after = records[-1] if extra == "repeated" else msgspec.json.encode({**last, "seq": last["seq"] + plan.block})
-    verifier, progress = expectations(plan, begin), Progress(plan.total_blocks)
+    verifier = stream.expectations(begin)
+    progress = Progress([Course(stream, verifier)])
     async with system.producer() as producer:
-        verifying = asyncio.create_task(replay_and_verify(settings, plan, begin, verifier, 50.0, progress))
-        while progress.sent.blocks < plan.total_blocks:
+        verifying = asyncio.create_task(replay_and_verify(settings, begin, progress))
+        while progress.sent < plan.total_blocks:
             assert not verifying.done()
             await asyncio.sleep(0.01)
         for record in records:
@@ -221,7 +235,49 @@ async def test_demo_counts_what_comes_after_the_last_record(
 
 
 def test_each_demo_has_sensors_of_its_own() -> None:
-    assert not set(plan_demo(3, 10).sensors) & set(plan_demo(3, 10).sensors)
+    def sensors() -> set[str]:
+        return {sensor for stream in plan_demo(["rt", "nrt"], 30, 10, 1.0) for sensor in stream.plan.sensors}
+
+    assert len(sensors()) == 30
+    assert not sensors() & sensors()
+
+
+def test_sensors_that_move_stay_on_each_tier_and_come_back() -> None:
+    streams = {stream.name: stream for stream in plan_demo(["rt", "nrt", "batch"], 40, 120, 20.0)}
+    assert list(streams) == ["rt", "nrt", "batch", MOVING]
+    assert {stream.pipeline for stream in streams.values()} == {"ecg", "wearable", "report"}
+    moving = streams[MOVING]
+    stays: dict[bytes, list[str]] = {}
+    for message in message_source(moving.plan)(0.0):
+        stays.setdefault(message.key, []).append(moving.tier_of(message))
+    assert len(stays) == 10
+    for tiers in stays.values():
+        runs = [tier for number, tier in enumerate(tiers) if number == 0 or tiers[number - 1] != tier]
+        assert runs == ["rt", "nrt", "batch", "rt"]
+    # In the same time, though a report comes every 100 s.
+    ends = {
+        name: stream.plan.blocks_per_sensor * stream.plan.duration / stream.speed for name, stream in streams.items()
+    }
+    assert all(5.0 < end <= 6.0 for end in ends.values()), ends
+
+
+@pytest.mark.parametrize("tier", ["rt", "nrt", "batch"])
+def test_every_block_is_measured_once(tier: TierName, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_builtin(tier, sensors=7, seconds=900 if tier == "batch" else 9)
+    latencies, clock = Latencies(plan), [0.0]
+    monkeypatch.setattr("app.demo.latency.time.monotonic", lambda: clock[0])
+    messages = list(message_source(plan)(0.0))
+    blocks = [msgspec.json.decode(message.value) for message in messages]
+    assert latencies.figures() is None
+    for number, (message, block) in enumerate(zip(messages, blocks, strict=True)):
+        latencies.sent(message)
+        clock[0] += 0.5 if number == 0 else 0.25
+        latencies.received(block["sensorId"], block["seq"])
+        latencies.received(block["sensorId"], block["seq"])  # again, after a crash: it does not count
+    measured = latencies.figures()
+    assert measured is not None
+    assert (measured.first, measured.blocks) == (0.5, len(blocks) - 1)
+    assert (measured.p50, measured.p99, measured.worst) == (0.25, 0.25, 0.25)
 
 
 def test_a_mistake_is_one_line(tmp_path: Path) -> None:

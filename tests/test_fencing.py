@@ -12,12 +12,13 @@ from typing import Any, cast
 import pytest
 from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
 
+from app.own_process import ProcessFailedError
 from app.replay import plan_replay
 from app.sources import builtin_ecg
 from app.transport import lease as lease_module
 from app.transport.consumer import Consumer
 from app.transport.lease import Lease
-from app.worker_process import WorkerFailedError, WorkerProcess
+from app.worker_process import WorkerProcess
 from tests.changelogs import changelog_records, stale_records
 from tests.replaying import replay, verifier_of
 from tests.system import System
@@ -164,7 +165,7 @@ async def test_a_worker_that_wakes_after_its_session_writes_nothing(system: Syst
     await owns(other, 50)
     await asyncio.sleep(3)  # the new owner checkpoints every second
     paused.signal(signal.SIGCONT)
-    with suppress(WorkerFailedError):
+    with suppress(ProcessFailedError):
         await paused.ready()
     if paused.process.poll() is not None:
         assert paused.process.returncode == 1

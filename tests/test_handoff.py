@@ -64,8 +64,8 @@ class Stream:
         samples = self.signals[sensor][begin : begin + BLOCK]
         timestamp = timestamp_of(begin)
         if self.seq:
-            return encode_msgpack(packed(self.plan.sensors[sensor], samples, timestamp, seq=begin))
-        return encode_json(self.plan.sensors[sensor], samples, timestamp)
+            return encode_msgpack(packed(self.plan.sensors[sensor], samples, timestamp, seq=begin, pipeline="ecg"))
+        return encode_json(self.plan.sensors[sensor], samples, timestamp, pipeline="ecg")
 
 
 async def two_tiers(system: System, **overrides: object) -> dict[str, WorkerProcess]:
@@ -175,6 +175,9 @@ async def test_an_idle_sensor_leaves_memory_and_comes_back(system: System) -> No
     worker = await system.worker(idle_after=1.0, checkpoint_seconds=0.5)
     async with system.producer() as producer:
         await stream.send(producer, ["rt"] * 20, blocks=10, pause=0.02)
+        async with asyncio.timeout(60):
+            while await features({"rt": worker}) < 200:  # noqa: ASYNC110 - it is another process
+                await asyncio.sleep(0.1)
         await resident(worker, "rt", 0)
         async with redis_client(system.settings) as redis:
             assert set(await owners(redis, system, plan.sensors)) == {""}

@@ -15,6 +15,8 @@ OURS = {"app", "tables", "agents"}
 #: What a cold function would pay for.
 HEAVY = {"faust", "mode", "aiokafka", "redis", "aiohttp", "pydantic", "pydantic_settings", "typer", "rich", "rocksdict"}
 HEAVY |= {"numba", "llvmlite"}
+#: What a function does not need before its first feature; Kafka, Redis and settings it does.
+BESIDE_A_FUNCTION = HEAVY - {"aiokafka", "redis", "pydantic", "pydantic_settings"} | {"pywt", "scipy"}
 #: The one module that imports numba; it is itself imported only where a pipeline can use it.
 KERNEL = ROOT / "app/dsp/fused/kernel.py"
 CORE = sorted({*(ROOT / "app/dsp").rglob("*.py")} - {KERNEL})
@@ -56,6 +58,14 @@ def test_the_core_loads_neither_faust_nor_the_web_stack(statement):
 
 def test_the_wire_contract_needs_no_faust():
     assert not loaded_by("import " + ", ".join(map(dotted, modules("app/wire")))) & HEAVY
+
+
+def test_what_is_known_of_sensors_needs_just_a_redis_client():
+    assert not loaded_by("import app.sensors.described") & (HEAVY - {"redis", "pydantic", "pydantic_settings"})
+
+
+def test_a_cold_function_loads_no_faust_web_stack_command_line_or_scipy():
+    assert not loaded_by("import app.serverless.handler") & BESIDE_A_FUNCTION
 
 
 @pytest.mark.parametrize("path", modules("app/dsp"), ids=dotted)

@@ -88,6 +88,43 @@ async def test_a_handoff_waits_for_the_owner(redis: RedisClient, prefix: str, rt
     assert taken == Claimed("s1", True, 2, 0, 512, b"s1 0 512", "")
 
 
+async def test_a_save_that_gives_up_lets_anyone_claim(
+    redis: RedisClient, prefix: str, rt: Ownership, nrt: Ownership
+) -> None:
+    await rt.claim([claim()])
+    assert await rt.save([state()], release=True) == []
+    found = await hash_of(redis, prefix)
+    assert (found[b"owner"], found[b"epoch"], found[b"next"]) == (b"", b"1", b"256")
+    assert await rt.save([state(next_index=512)]) == [state(next_index=512)], "it is not the owner any more"
+    (taken,) = await nrt.claim([claim(first=512)])
+    assert taken == Claimed("s1", True, 2, 0, 256, b"s1 0 256", "")
+
+
+async def test_a_save_does_not_give_up_what_is_waited_for(
+    redis: RedisClient, prefix: str, rt: Ownership, nrt: Ownership
+) -> None:
+    await rt.claim([claim()])
+    assert not (await nrt.claim([claim(first=512)]))[0].taken
+    assert await rt.save([state()], release=True) == []
+    assert (await hash_of(redis, prefix))[b"owner"] == b"rt"
+    assert not (await nrt.claim([claim(first=512)]))[0].taken, "it would be given an earlier state"
+    # Another claim of the owner's own does not forget who waits.
+    await rt.claim([claim()])
+    assert await rt.save([state(epoch=2, next_index=300)], release=True) == []
+    assert (await hash_of(redis, prefix))[b"owner"] == b"rt"
+    assert await rt.save([state(epoch=2, next_index=512)], release=True) == []
+    assert set(await hash_of(redis, prefix)) == FIELDS
+    assert (await hash_of(redis, prefix))[b"owner"] == b""
+    assert (await nrt.claim([claim(first=512)]))[0].taken
+
+
+async def test_the_epochs_of_sensors(rt: Ownership, nrt: Ownership) -> None:
+    await rt.claim([claim("a"), claim("b")])
+    await nrt.claim([claim("b")])
+    assert await rt.epochs(["a", "none", "b"]) == [1, None, 2]
+    assert await rt.epochs([]) == []
+
+
 async def test_force_takes_what_the_owner_does_not_give(
     redis: RedisClient, prefix: str, rt: Ownership, nrt: Ownership
 ) -> None:

@@ -95,7 +95,9 @@ class Tiers(RuleBasedStateMachine):
                 expected.append(Claimed(sensor, False, truth.epoch, *truth.age, None, owner))
                 continue
             if owner != tier or truth.epoch != copy.epoch:
-                truth.epoch, truth.owner, truth.wanted = max(truth.epoch, copy.epoch) + 1, tier, None
+                truth.epoch, truth.owner = max(truth.epoch, copy.epoch) + 1, tier
+                if truth.wanted and truth.wanted.startswith(f"{tier}:"):
+                    truth.wanted = None
                 assert (sensor, truth.epoch) not in self.owners, "an epoch is given once"
                 self.owners[sensor, truth.epoch] = tier
             snapshot = state(sensor, restarts=truth.age[0], next_index=truth.age[1]).snapshot
@@ -124,9 +126,10 @@ class Tiers(RuleBasedStateMachine):
         tier=st.sampled_from(TIERS),
         sensors=st.sets(st.sampled_from(SENSORS), min_size=1),
         back=st.sampled_from([0, 0, 1]),
+        release=st.booleans(),
     )
-    def save(self, tier: str, sensors: set[str], back: int) -> None:
-        """Save what the tier has, or what it had before."""
+    def save(self, tier: str, sensors: set[str], back: int, release: bool) -> None:
+        """Save what the tier has, or what it had before; and give it up, unless somebody waits for a later state."""
         states, refused = [], []
         for sensor in sorted(sensors):
             copy, truth = self.copies[tier, sensor], self.truth[sensor]
@@ -138,7 +141,9 @@ class Tiers(RuleBasedStateMachine):
                 refused.append(states[-1])
             else:
                 truth.age = age
-        assert self.run(self.tiers[tier].save(states)) == refused
+                if release and not (truth.wanted and int(truth.wanted.partition(":")[2]) > age[1]):
+                    truth.owner, truth.wanted = "", None
+        assert self.run(self.tiers[tier].save(states, release=release)) == refused
 
     @rule(who=SOMEBODY, sensors=SOME_SENSORS)
     def release(self, who: str, sensors: set[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.pipelines import PipelineFileError, known_pipelines, shipped_pipelines
+from app.pipelines import PipelineFileError, PipelinesOnDemand, known_pipelines, shipped_pipelines
 from app.settings import load_settings
 from app.topics import needed_topics
 from tests.command import continuum
@@ -72,3 +72,32 @@ async def test_run_takes_a_pipeline_of_the_folder(tmp_path):
     done = await continuum(settings, "run", "--builtin", "--pipeline", "other")
     assert done.code == 0, done.notes
     assert b'"pipeline":"other"' in done.out
+
+
+def test_pipelines_on_demand_are_those_known(tmp_path):
+    (tmp_path / "mine.toml").write_text(shipped_pipelines()["ecg"].text.replace('name = "ecg"', 'name = "own"', 1))
+    (tmp_path / "ecg.toml").write_text(shipped_pipelines()["ecg"].text.replace("window = 50", "window = 40", 1))
+    for folder in (None, tmp_path):
+        known, on_demand = known_pipelines(folder), PipelinesOnDemand(folder)
+        assert dict(on_demand) == known
+        assert len(on_demand) == len(known)
+        assert "ecg" in on_demand
+        assert "none" not in on_demand
+        assert on_demand.get("none") is None
+        assert on_demand["ecg"] is on_demand["ecg"]
+
+
+def test_pipelines_on_demand_say_what_is_wrong_with_a_file(tmp_path):
+    with pytest.raises(PipelineFileError, match="there is none"):
+        PipelinesOnDemand(tmp_path)
+    (tmp_path / "a.toml").write_text('name = "a"\n')
+    (tmp_path / "b.toml").write_text('name = "a"\n')
+    with pytest.raises(PipelineFileError, match=r"b\.toml: pipeline 'a' is in .*a\.toml too"):
+        PipelinesOnDemand(tmp_path)
+    (tmp_path / "b.toml").write_text("name = ")
+    with pytest.raises(PipelineFileError, match=r"b\.toml"):
+        PipelinesOnDemand(tmp_path)
+    (tmp_path / "b.toml").unlink()
+    found = PipelinesOnDemand(tmp_path)
+    with pytest.raises(PipelineFileError, match=r"a\.toml"):
+        found["a"]

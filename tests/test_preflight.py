@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from app.own_process import ProcessFailedError
 from app.preflight import GroupConflictError, check_groups, group_subscriptions
-from app.worker_process import WorkerFailedError
 from tests.system import System
 
 
@@ -14,7 +14,7 @@ async def test_another_group_of_ours_on_the_topic(system: System) -> None:
     await system.worker()
     subscriptions = await group_subscriptions(system.settings)
     assert topic in subscriptions[system.settings.app_id]
-    with pytest.raises(WorkerFailedError, match=f"group {system.settings.app_id} has a living worker on {topic}"):
+    with pytest.raises(ProcessFailedError, match=f"group {system.settings.app_id} has a living worker on {topic}"):
         await system.worker(tiers=("rt",))
     with pytest.raises(GroupConflictError, match=r"run its tiers here too: CONTINUUM_TIERS=rt,nrt,batch$"):
         check_groups(system.settings.model_copy(update={"tiers": ("rt",)}), {topic}, subscriptions)
@@ -34,5 +34,5 @@ async def test_a_group_without_members_is_no_conflict(system: System) -> None:
 
 async def test_one_name_one_worker(system: System) -> None:
     await system.worker(instance="ward-7")
-    with pytest.raises(WorkerFailedError, match=r"CONTINUUM_INSTANCE=ward-7: a worker of this name is running"):
+    with pytest.raises(ProcessFailedError, match=r"CONTINUUM_INSTANCE=ward-7: a worker of this name is running"):
         await system.worker(instance="ward-7")

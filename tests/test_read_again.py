@@ -37,7 +37,12 @@ def blocks(count: int) -> list[Block]:
 
 
 def message(block: Block) -> tuple[bytes, bytes]:
-    fields = {"sensorId": block.sensor, "samples": block.samples.tolist(), "timestamp": block.timestamp}
+    fields = {
+        "sensorId": block.sensor,
+        "samples": block.samples.tolist(),
+        "timestamp": block.timestamp,
+        "pipeline": "ecg",
+    }
     return block.sensor.encode(), msgspec.json.encode({**fields, "seq": block.seq, "stream": block.stream})
 
 

@@ -16,6 +16,7 @@ import pytest
 from app.records import EcgFeatures
 from app.runtime.instance import living_workers
 from app.services import running
+from app.tiers import TIER_DEFAULTS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -45,8 +46,10 @@ def test_blocks_run_as_they_stand(tmp_path: Path, stopped_at_end: Callable[[Path
         elif block.is_run and block.language == "python":
             (tmp_path / f"{number}.py").write_text(block.text)
             lines.append(f"{sys.executable} {number}.py")
-    # Before the last block, which stops everything: wait for the one block's record, as a reader would.
-    lines.insert(-1, f"{sys.executable} {ROOT}/tests/features_of.py ward7-bed3 > one-block.jsonl")
+    # Wait for the one block's record, as a reader would, and stop everything.
+    lines.append(f"{sys.executable} {ROOT}/tests/features_of.py ward7-bed3 > one-block.jsonl")
+    (stop,) = [block.text for block in BLOCKS if block.text.startswith("continuum down")]
+    lines.append(stop)
     log = tmp_path / "log"
     with log.open("w") as output:
         done = subprocess.run(
@@ -71,6 +74,13 @@ def test_blocks_run_as_they_stand(tmp_path: Path, stopped_at_end: Callable[[Path
 def test_the_record_shown_is_the_record_s_type() -> None:
     (shown,) = [msgspec.json.decode(block.text) for block in BLOCKS if block.language == "json"]
     assert list(shown) == list(EcgFeatures._options.fields)
+
+
+def test_the_table_of_tiers_is_what_is_in_force() -> None:
+    for tier, own in TIER_DEFAULTS.items():
+        checkpoint = f"{own.checkpoint_seconds:g} s or {own.checkpoint_messages} messages"
+        last = f"{checkpoint} | {own.idle_after:g} s | {own.linger * 1000:g} ms | {own.at_once} |"
+        assert f"| `{tier}` | {own.sensors} | {own.partitions} | `{own.pipeline}` | {last}\n" in README
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"make ([a-z-]+)", README))))

@@ -23,11 +23,25 @@ from typer.testing import CliRunner
 
 from app.cli.replay import replay
 from app.kafka_client import BrokerError, client_options, started
-from app.replay import ENCODINGS, Plan, ReplayError, Sent, check_fits, new_producer, plan_replay, play
+from app.pipelines import shipped_pipelines
+from app.replay import (
+    ENCODINGS,
+    Plan,
+    ReplayError,
+    Sent,
+    check_fits,
+    new_producer,
+    plan_builtin,
+    plan_replay,
+    play,
+)
 from app.replay.messages import message_source
-from app.settings import load_settings
+from app.settings import TIERS, load_settings
 from app.sources import Recording, RecordingError, builtin_ecg
+from app.tiers import TIER_DEFAULTS
 from app.wire.blocks import Frame, JsonBlock, PackedBlock, encode_json
+from app.wire.decode import decode
+from tests.decoding import Message
 from tests.feeding import two_channels
 
 BEGIN = 1_700_000_000_000.4
@@ -48,12 +62,13 @@ def ids(count: int) -> tuple[str, ...]:
 
 @st.composite
 def plans(draw: st.DrawFn, *, holes: bool = False) -> Plan:
-    length, block = draw(st.integers(1, 200)), draw(st.integers(1, 60))
-    samples = noise(length)
+    length, block, channels = draw(st.integers(1, 200)), draw(st.integers(1, 60)), draw(st.sampled_from([1, 1, 2, 3]))
+    samples = noise(length * channels)
     if holes:
-        samples[draw(st.lists(st.integers(0, length - 1), min_size=1, max_size=4))] = np.nan
+        samples[draw(st.lists(st.integers(0, length * channels - 1), min_size=1, max_size=4))] = np.nan
+    shape = (length,) if channels == 1 else (length, channels)
     plan = (
-        samples,
+        samples.reshape(shape),
         draw(st.sampled_from([250.0, 10.0, 0.01, 1 / 3])),
         ids(draw(st.integers(1, 70))),
         block,
@@ -64,7 +79,7 @@ def plans(draw: st.DrawFn, *, holes: bool = False) -> Plan:
     try:
         return Plan(*plan)
     except ReplayError:
-        return Plan(noise(length), *plan[1:])
+        return Plan(noise(length * channels).reshape(shape), *plan[1:])
 
 
 def decoded(value: bytes) -> list[JsonBlock] | list[PackedBlock]:
@@ -95,8 +110,9 @@ def check_arrived(plan: Plan, arrived: list[bytes]) -> None:
     for number, sensor in enumerate(plan.sensors):
         expected = plan.signal(number)
         for block in streams[sensor]:
-            np.testing.assert_array_equal(values(block), expected[block.seq : block.seq + plan.block])
+            np.testing.assert_array_equal(values(block), expected[block.seq : block.seq + plan.block].ravel())
             assert (block.sample_rate, block.pipeline) == (plan.sample_rate, plan.pipeline)
+            assert block.channels == (plan.channels if plan.channels > 1 else None)
 
 
 # --- The plan --------------------------------------------------------------------------------------------------
@@ -133,7 +149,7 @@ def test_messages_are_in_order_of_time_and_timestamps_follow_the_samples(plan):
 def test_only_blocks_without_a_valid_value_somewhere_are_left_out(plan):
     sent = {(due.sensor, due.block) for due in plan.blocks()}
     for sensor in range(len(plan.sensors)):
-        whole = np.isfinite(plan.signal(sensor).reshape(-1, plan.block)).all(axis=1)
+        whole = np.isfinite(plan.signal(sensor).reshape(-1, plan.block * plan.channels)).all(axis=1)
         assert [(sensor, block) in sent for block in range(plan.blocks_per_sensor)] == whole.tolist()
     assert plan.total_blocks == len(sent)
 
@@ -210,7 +226,7 @@ def test_seconds_become_whole_blocks(seconds, blocks):
         ({"name": "x" * 255}, "expected 1 to 256 bytes; give a shorter --name"),
         ({"name": "ä" * 128}, "expected 1 to 256 bytes"),
         ({"encoding": "xml"}, "encoding 'xml': expected json, msgpack, frame"),
-        ({"channel": "V5"}, "rec has no channel 'V5'; it has 0 'ECG'"),
+        ({"channels": ["V5"]}, "rec has no channel 'V5'; it has 0 'ECG'"),
     ],
 )
 def test_impossible_plans_are_refused(wrong, message):
@@ -243,11 +259,11 @@ def environment(services, tmp_path, monkeypatch):
     return load_settings()
 
 
-async def make_topic(settings) -> str:
+async def make_topic(settings, tier: str = "rt") -> str:
     admin = AIOKafkaAdminClient(**client_options(settings))
     await admin.start()
     try:
-        topic = f"{settings.topic_prefix}rt-sensors"
+        topic = f"{settings.topic_prefix}{tier}-sensors"
         await admin.create_topics([NewTopic(topic, PARTITIONS, 1)])
         return topic
     finally:
@@ -467,9 +483,41 @@ def test_another_rate_is_refused_before_anything_is_sent(environment, topic, tmp
     assert len(asyncio.run(read_topic(environment, topic))) == 9
 
 
-def test_a_pipeline_of_several_channels_is_refused():
-    with pytest.raises(ReplayError, match="pipeline two-channels takes 2 channels, and a replay sends one"):
-        check_fits(plan_replay(builtin_ecg()), two_channels())
+def test_another_number_of_channels_is_refused():
+    one = builtin_ecg()
+    with pytest.raises(ReplayError, match="1 channels: pipeline two-channels takes 2; name as many, each with --chan"):
+        check_fits(plan_replay(one), two_channels())
+    two = Recording("rec", 250.0, ("a", "b"), np.vstack([one.signals, one.signals]), None)
+    check_fits(plan_replay(two, channels=["b", 0]), two_channels())
+    with pytest.raises(ReplayError, match="2 channels: pipeline ecg takes 1"):
+        check_fits(plan_replay(two, channels=[0, 1]), shipped_pipelines()["ecg"])
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_what_is_built_in_fits_each_tier(tier):
+    pipeline = shipped_pipelines()[TIER_DEFAULTS[tier].pipeline]
+    plan = plan_builtin(tier, sensors=3)
+    check_fits(plan, pipeline)
+    messages = [Message(message.key, message.value) for message in message_source(plan)(BEGIN)]
+    taken = decode(messages, {pipeline.name: pipeline}, pipeline.name)
+    assert not taken.bad
+    assert sum(len(columns.sensor_ids) for columns in taken.columns) == plan.total_blocks
+    assert plan.duration == {"rt": 1.024, "nrt": 1.0, "batch": 100.0}[tier], "a second's samples, or one"
+
+
+def test_the_command_plays_what_is_built_in_for_the_tier(environment):
+    """With three axes, at a thousand times their pace: the timestamps stay those of the samples."""
+    topic = asyncio.run(make_topic(environment, "nrt"))
+    result = command("--builtin", "--tier", "nrt", "--sensors", "2", "--seconds", "20", "--speed", "1000", "--json")
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    assert (said["topic"], said["blocks"], said["block"], said["sampleRate"]) == (topic, 40, 10, 10.0)
+    times = defaultdict(list)
+    for record in asyncio.run(read_topic(environment, topic)):
+        (block,) = decoded(record.value)
+        assert (block.channels, len(block.samples)) == (3, 30)
+        times[block.sensor_id].append(block.timestamp)
+    assert [np.diff(own).tolist() for own in times.values()] == [[1000] * 19] * 2
 
 
 def test_sensors_without_a_name_are_new_in_every_replay(topic) -> None:

@@ -10,7 +10,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = {"runtime": [], "demo": ["embedded", "recordings"], "dev": list(PROJECT["optional-dependencies"])}
+EXTRAS = {
+    "runtime": [],
+    "image": ["function"],
+    "demo": ["embedded", "recordings"],
+    "dev": list(PROJECT["optional-dependencies"]),
+}
 
 
 def normalised(requirement: str) -> str:

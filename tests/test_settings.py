@@ -21,7 +21,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert settings.tiers == ("rt", "nrt", "batch")
     assert settings.group_id == "continuum"
     assert settings.web_host == "127.0.0.1"
-    assert (settings.checkpoint_seconds, settings.checkpoint_messages) == (10.0, 100)
+    assert (settings.checkpoint_seconds, settings.checkpoint_messages, settings.idle_after) == (None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,7 @@ def test_some_tiers_are_a_group_of_their_own(monkeypatch: pytest.MonkeyPatch, ti
         ("KAFKA_SECURITY_PROTOCOL", "TLS", "CONTINUUM_KAFKA_SECURITY_PROTOCOL=TLS.*SASL_SSL"),
         ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL", "needs CONTINUUM_KAFKA_SASL_USERNAME and CONTINUUM_KAFKA_SASL_PASS"),
         ("KAFKA_BOOTSTRP", "x:1", "unknown setting CONTINUUM_KAFKA_BOOTSTRP: did you mean CONTINUUM_KAFKA_BOOTSTRAP?"),
+        ("WEB_TOKEN", "too-short", r"^CONTINUUM_WEB_TOKEN=\*+: expected 16 or more visible ASCII characters"),
         ("ZZZ", "1", "unknown setting CONTINUUM_ZZZ: `continuum config` lists"),
     ],
 )
@@ -128,6 +129,8 @@ def test_config_masks_secrets(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setenv("CONTINUUM_REDIS_URL", "rediss://reader:hunter2@cache.example:6380/1")
     monkeypatch.setenv("CONTINUUM_REDIS_PASSWORD", "hunter3")
     monkeypatch.setenv("CONTINUUM_KAFKA_SASL_PASSWORD", "hunter4")
+    monkeypatch.setenv("CONTINUUM_WEB_TOKEN", "hunter5-hunter5-hunter5")
+    monkeypatch.setenv("CONTINUUM_MQTT_PASSWORD", "hunter6")
     config(as_json=True)
     printed = capsys.readouterr().out
     assert "hunter" not in printed
@@ -139,6 +142,20 @@ def test_config_masks_secrets(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     table = capsys.readouterr().out
     assert "hunter" not in table
     assert "CONTINUUM_CHECKPOINT_SECONDS" in table
+
+
+def test_config_says_what_is_in_force_on_each_tier(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CONTINUUM_TIERS", "rt,batch")
+    monkeypatch.setenv("CONTINUUM_CHECKPOINT_MESSAGES", "7")
+    config(as_json=True)
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["CONTINUUM_CHECKPOINT_SECONDS"] == {"rt": 10.0, "batch": 5.0}
+    assert shown["CONTINUUM_IDLE_AFTER"] == {"rt": 600.0, "batch": 10.0}
+    assert shown["CONTINUUM_CHECKPOINT_MESSAGES"] == 7
+    config(as_json=False)
+    assert "rt 10, batch 5" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

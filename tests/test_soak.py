@@ -8,9 +8,9 @@ from contextlib import suppress
 
 import pytest
 
+from app.own_process import ProcessFailedError
 from app.replay import plan_replay
 from app.sources import builtin_ecg
-from app.worker_process import WorkerFailedError
 from tests.replaying import replay, verifier_of
 from tests.system import System
 
@@ -44,7 +44,7 @@ async def test_random_joins_leaves_and_kills(system: System, seed: int) -> None:
                 living.append(await system.worker())
     await sending
     for worker in living:
-        with suppress(WorkerFailedError):
+        with suppress(ProcessFailedError):
             await worker.ready(90)
     verdict = await system.verify(verifier, seconds=120)
     assert verdict.passed, (verdict, kills, leaves, verifier.missing()[:20])

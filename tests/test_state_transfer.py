@@ -277,7 +277,10 @@ BLOCKS = 40
 
 async def send_blocks(system: System, sensor_id: str, signal, numbers: range, tier: str = "rt") -> None:
     messages = [
-        (sensor_id.encode(), encode_json(sensor_id, signal[n * 256 :][:256], EPOCH_2026 + n * 1024, seq=n * 256))
+        (
+            sensor_id.encode(),
+            encode_json(sensor_id, signal[n * 256 :][:256], EPOCH_2026 + n * 1024, seq=n * 256, pipeline="ecg"),
+        )
         for n in numbers
     ]
     await system.send(messages, tier)

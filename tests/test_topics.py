@@ -12,10 +12,18 @@ from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from app.kafka_client import admin_client
+from app.own_process import ProcessFailedError
 from app.pipelines import shipped_pipelines
 from app.settings import Settings, as_environment, load_settings
-from app.topics import SENSOR_PARTITIONS, TopicError, check_topics, create_topics, needed_topics, partition_counts
-from app.worker_process import WorkerFailedError
+from app.tiers import TIER_DEFAULTS
+from app.topics import (
+    TopicError,
+    check_topics,
+    create_topics,
+    needed_topics,
+    partition_counts,
+    raise_partitions,
+)
 from tests.system import System
 
 MakeSettings = Callable[..., Settings]
@@ -30,8 +38,10 @@ async def test_created_once_with_their_counts(settings: MakeSettings) -> None:
     assert await create_topics(own, needed) == []
     await check_topics(own, needed)
     counts = await partition_counts(own, needed)
-    assert [counts[f"{own.topic_prefix}{tier}-sensors"] for tier in SENSOR_PARTITIONS] == [50, 30, 20]
-    assert counts[f"{own.topic_prefix}{own.app_id}-rt-state-changelog"] == 50
+    for tier, partitions in {"rt": 50, "nrt": 30, "batch": 20}.items():
+        assert TIER_DEFAULTS[tier].partitions == partitions
+        assert counts[f"{own.topic_prefix}{tier}-sensors"] == partitions
+        assert counts[f"{own.topic_prefix}{own.app_id}-{tier}-state-changelog"] == partitions
 
 
 async def test_changelog_is_compacted(settings: MakeSettings) -> None:
@@ -45,17 +55,35 @@ async def test_changelog_is_compacted(settings: MakeSettings) -> None:
     assert {entry[0]: entry[1] for entry in entries}["cleanup.policy"] == "compact"
 
 
-async def test_a_worker_refuses_a_wrong_count(settings: MakeSettings) -> None:
+async def test_a_worker_refuses_counts_that_differ(settings: MakeSettings) -> None:
     own = settings()
     needed = needed_topics(own, shipped_pipelines())
+    await create_topics(own, needed)
+    await raise_partitions(own, f"{own.topic_prefix}rt-sensors", 60)
+    said = (
+        rf"{own.topic_prefix}rt-sensors has 60; {own.topic_prefix}{own.app_id}-rt-state-changelog has 50\."
+        r".*`continuum topics repartition --tier rt --partitions 60`"
+    )
+    with pytest.raises(TopicError, match=said):
+        await check_topics(own, needed)
+    with pytest.raises(ProcessFailedError, match=rf"exited with 2(.|\n)*{said}"):
+        await System(own).worker()
+
+
+async def test_a_tiers_topics_are_created_with_one_count(settings: MakeSettings) -> None:
+    """Whichever of them exists, and however many partitions it has."""
+    own = settings()
+    needed = needed_topics(own, shipped_pipelines())
+    changelog = f"{own.topic_prefix}{own.app_id}-nrt-state-changelog"
     async with admin_client(own) as admin:
         await admin.create_topics([NewTopic(f"{own.topic_prefix}rt-sensors", 8, 1)])
+        await admin.create_topics([NewTopic(changelog, 40, 1, topic_configs={"cleanup.policy": "compact"})])
+    for name, count in ((f"{own.topic_prefix}rt-sensors", 8), (changelog, 40)):
+        await raise_partitions(own, name, count)  # returns when it is known everywhere
     await create_topics(own, needed)
-    with pytest.raises(TopicError, match="rt-sensors has 8, expected 50"):
-        await check_topics(own, needed)
-    system = System(own)
-    with pytest.raises(WorkerFailedError, match=r"exited with 2(.|\n)*rt-sensors has 8, expected 50.*CONTINUUM_TOPIC"):
-        await system.worker()
+    counts = await check_topics(own, needed)
+    assert [counts[f"{own.topic_prefix}{tier}-sensors"] for tier in TIER_DEFAULTS] == [8, 40, 20]
+    assert counts[f"{own.topic_prefix}{own.app_id}-rt-state-changelog"] == 8
 
 
 @pytest.mark.parametrize("policy", ["delete", "compact,delete"])
@@ -69,7 +97,7 @@ async def test_a_worker_refuses_a_changelog_that_loses_state(settings: MakeSetti
     said = rf"{name} has {policy}, expected compact.*--alter --topic NAME --add-config cleanup.policy=compact"
     with pytest.raises(TopicError, match=said):
         await check_topics(own, needed)
-    with pytest.raises(WorkerFailedError, match=rf"exited with 2(.|\n)*{said}"):
+    with pytest.raises(ProcessFailedError, match=rf"exited with 2(.|\n)*{said}"):
         await System(own).worker()
     async with admin_client(own) as admin:
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, {"cleanup.policy": "compact"})])
@@ -81,7 +109,7 @@ async def test_changelogs_have_the_replicas_that_were_asked_for(settings: MakeSe
     needed = needed_topics(own, shipped_pipelines())
     await create_topics(own, needed)
     await check_topics(settings(replication_factor=1), needed)
-    with pytest.raises(TopicError, match=r"rt-state-changelog has 1, expected CONTINUUM_REPLICATION_FACTOR=3"):
+    with pytest.raises(TopicError, match=r"rt-state-changelog has 1.*, expected CONTINUUM_REPLICATION_FACTOR=3"):
         await check_topics(settings(replication_factor=3), needed)
 
 
@@ -96,7 +124,7 @@ async def test_a_features_topic_may_have_any_count(settings: MakeSettings) -> No
 
 async def test_a_worker_refuses_missing_topics(settings: MakeSettings) -> None:
     system = System(settings())
-    with pytest.raises(WorkerFailedError, match=r"exited with 2(.|\n)*missing topics.*continuum topics create"):
+    with pytest.raises(ProcessFailedError, match=r"exited with 2(.|\n)*missing topics.*continuum topics create"):
         await system.worker()
 
 
@@ -114,19 +142,22 @@ async def test_the_commands_tell_what_was_created_and_what_is_wrong(settings: Ma
     own = settings()
     needed = needed_topics(own, shipped_pipelines())
     async with admin_client(own) as admin:
-        await admin.create_topics([NewTopic(f"{own.topic_prefix}rt-sensors", 8, 1)])
+        await admin.create_topics([NewTopic(f"{own.topic_prefix}ecg-features", 8, 1)])
+    await raise_partitions(own, f"{own.topic_prefix}ecg-features", 8)
     done = command(own, "create")
-    assert done.returncode == 2
-    others = [topic for topic in needed if topic.name != f"{own.topic_prefix}rt-sensors"]
+    assert done.returncode == 0, done.stderr
+    others = [topic for topic in needed if topic.name != f"{own.topic_prefix}ecg-features"]
     assert done.stdout == "".join(f"created {topic.name} with {topic.partitions} partitions\n" for topic in others)
-    existed, error = done.stderr.splitlines()  # the error is one line, however long
-    assert existed == f"1 of {len(needed)} topics existed already"
-    assert error.startswith("error: wrong partition counts: ")
-    assert error.endswith("to use a set of topics of their own")
+    assert done.stderr.splitlines() == [f"1 of {len(needed)} topics existed already"]
+    await raise_partitions(own, f"{own.topic_prefix}rt-sensors", 60)
+    done = command(own, "check")
+    assert done.returncode == 2
+    (error,) = done.stderr.splitlines()  # it is one line, however long
+    assert error.startswith("error: partition counts that differ: ")
     listed = command(own, "list").stdout.splitlines()
-    (wrong,) = [line for line in listed if "-rt-sensors" in line]
-    assert "8, wrong" in wrong, "also where there are no colours"
-    assert sum("wrong" in line for line in listed) == 1
+    (wrong,) = [line for line in listed if "-rt-state-changelog" in line]
+    assert "50, expected 60" in wrong, "also where there are no colours"
+    assert sum(", expected" in line for line in listed) == 1
 
 
 def test_brokers_that_do_not_answer_are_one_line() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from app.dsp.engine import Engine
+from app.offline import OFFLINE
 from app.pipelines import shipped_pipelines
 from app.sources import builtin_ecg
 from app.verify import FeatureVerifier, Sent, Verdict
@@ -33,7 +34,7 @@ def stream(sensor: str, sent: list[Sent] = SENT, *, pipeline: str = "ecg", shift
 
 def verified(records: list[bytes], *, branched: bool = False, **labels: str) -> Verdict:
     """Verify the records of sensor `a`, and of sensor `b` that begins 5000 samples later."""
-    verifier = FeatureVerifier(branched=branched, **labels)
+    verifier = FeatureVerifier(OFFLINE["ecg-branched" if branched else "ecg"], **labels)
     timestamps = [start * 4 for start, _ in SENT]
     verifier.expect("a", ECG, SENT, timestamps)
     verifier.expect("b", ECG[5000:], SENT, timestamps)

@@ -24,9 +24,9 @@ class Batches:
     def __init__(self) -> None:
         self.pending: defaultdict[tuple[int, int], Pending] = defaultdict(lambda: Pending(cast("Any", None)))
 
-    def portion(self, sensor_id: str, partition: int, batch: int, seq: int) -> Portion:
+    def portion(self, sensor_id: str, partition: int, batch: int, seq: int, timestamp: int = 0) -> Portion:
         columns = BlockColumns(
-            ECG, [sensor_id], [0], [seq], [None], [0], [[float(seq)]], [0, 1], np.array([float(seq)])
+            ECG, [sensor_id], [timestamp], [seq], [None], [0], [[float(seq)]], [0, 1], np.array([float(seq)])
         )
         position = Position("rt-sensors", partition, 10 * batch)
         return Portion(columns, cast("Any", [None]), position, self.pending[partition, batch])
@@ -84,3 +84,36 @@ def test_only_what_is_of_the_partitions_is_given_up():
     assert (waiting.upgrade, len(waiting.portions)) == (None, 2)
     assert waiting.give_up({2})
     assert not waiting.portions
+
+
+@given(
+    came_from=st.lists(st.integers(0, 2), min_size=1, max_size=12),
+    arrival=st.randoms(use_true_random=False),
+)
+def test_blocks_from_several_partitions_are_held_in_their_time(came_from, arrival):
+    """A sensor's later blocks may come first, from another partition; each partition keeps its own order."""
+    batches = Batches()
+    queues: defaultdict[int, list[Portion]] = defaultdict(list)
+    for seq, partition in enumerate(came_from):
+        queues[partition].append(batches.portion("s", partition, seq, seq, timestamp=4 * seq))
+    waiting = Waiting("s", 0.0, patient=True)
+    first: int | None = None
+    while queues:
+        partition = arrival.choice(sorted(queues))
+        portion = queues[partition].pop(0)
+        if not queues[partition]:
+            del queues[partition]
+        seq = portion.columns.seqs[0]
+        waiting.hold(portion)
+        first = seq if first is None else first
+        assert waiting.found == (min(own.columns.seqs[0] for own in waiting.portions) < first)
+    assert [portion.columns.seqs[0] for portion in waiting.portions] == list(range(len(came_from)))
+    assert waiting.samples == len(came_from)
+
+
+def test_a_clock_that_was_set_back_does_not_change_a_partitions_order():
+    batches, waiting = Batches(), Waiting("s", 0.0, patient=True)
+    for seq, timestamp in enumerate([100, 104, 0, 4]):
+        waiting.hold(batches.portion("s", 1, seq, seq, timestamp))
+    assert [portion.columns.seqs[0] for portion in waiting.portions] == [0, 1, 2, 3]
+    assert not waiting.found

@@ -6,6 +6,7 @@ import json
 
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -13,7 +14,7 @@ from app.dsp.engine import Engine, Features
 from app.dsp.pipeline import Pipeline
 from app.offline import FEATURES
 from app.pipelines import shipped_pipelines
-from app.records import EcgFeatures
+from app.records import EcgFeatures, features_record
 from app.sources import builtin_ecg
 from app.wire.decode import BlockColumns
 from app.wire.features import FeatureEncoder
@@ -90,6 +91,31 @@ def test_a_record_names_the_block_it_is_of():
         ("b", 11, "nrt"),
         ("d", 13, "nrt"),
     ]
+
+
+@pytest.mark.parametrize("name", sorted(shipped_pipelines()))
+def test_the_records_of_every_shipped_pipeline_are_typed(name):
+    """From the first block, of which no window is full, on; whatever a feature is, one value or a list of them."""
+    pipeline = shipped_pipelines()[name]
+    record_type = features_record(pipeline)
+    second = max(1, round(pipeline.signal.sample_rate))
+    lengths = [1, *[second] * 3]
+    x = np.random.default_rng(1).normal(size=sum(lengths) * pipeline.signal.channels)
+    of = Partition(Engine(pipeline)).feed(*blocks("s", x, lengths, pipeline.signal.channels))
+    records = encoded(pipeline, of)
+    assert len(records) == len(lengths)
+    for record in records:
+        plain = json.loads(record)
+        typed = record_type.loads(record)
+        assert type(typed) is record_type
+        assert list(record_type._options.fields) == list(plain)
+        assert {field: getattr(typed, field) for field in plain} == plain
+        assert json.loads(typed.dumps()) == plain
+
+
+def test_the_written_record_is_the_made_one():
+    made = features_record(ECG)
+    assert list(made._options.fields.items()) == list(EcgFeatures._options.fields.items())
 
 
 def test_several_channels_have_a_field_each():

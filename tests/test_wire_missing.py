@@ -148,3 +148,22 @@ def test_the_first_fault_of_each_block_is_named():
         (Reason.OUT_OF_RANGE, "sensor 'b': samples[1] = 1e+200: expected a finite number within ±1e+150"),
         (Reason.NON_FINITE, "sensor 'd': samples[0] = inf: expected a finite number within ±1e+150"),
     ]
+
+
+@pytest.mark.parametrize("field", ["sensorId", "stream", "pipeline"])
+def test_half_a_surrogate_pair_is_no_text(field):
+    """Python's parser, which is asked where samples are missing, takes it; nothing could encode it again."""
+    rest = {name: value for name, value in {"sensorId": "s", "timestamp": 5}.items() if name != field}
+    value = json.dumps({"samples": [None], **rest, field: "\ud800"}).encode()
+    (bad,) = mended(Message(b"s", value)).bad
+    assert bad.reason is Reason.WRONG_TYPE
+
+
+@pytest.mark.parametrize("sensor_id", ["", "x" * 257])
+def test_nobody_is_asked_of_a_sensor_that_cannot_be(sensor_id):
+    """Its id makes no key of Redis's, and whoever asked with it would come to grief, at every reading again."""
+    asked: list[str] = []
+    messages = [Message(sensor_id.encode(), as_json([NAN], sensorId=sensor_id)), good(0)]
+    of = decode(messages, {**PIPELINES, **MENDING}, lambda id_: (asked.append(id_), "mending-1")[1])
+    assert [bad.reason for bad in of.bad] == [Reason.NON_FINITE]
+    assert asked == of.columns[0].sensor_ids

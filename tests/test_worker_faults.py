@@ -23,17 +23,20 @@ from tests.pages import until
 from tests.replaying import replay, verifier_of
 from tests.system import System
 
+UNHURRIED = 60.0
+"""Time to stop in, s: the machine may be busy, and what a worker cannot commit in time is read again."""
+
 
 async def test_restart_after_sigterm_continues_exactly(system: System) -> None:
     plan = plan_replay(builtin_ecg(), sensors=100, seconds=240)
-    worker = await system.worker()
+    worker = await system.worker(shutdown_seconds=UNHURRIED)
     sending = asyncio.create_task(replay(system, plan, speed=8))
     for _ in range(2):
         await asyncio.sleep(2)
         assert not sending.done()
         assert await worker.stop() == 0
         assert await system.group_members() == 0, "a stopped worker leaves the group"
-        worker = await system.worker()
+        worker = await system.worker(shutdown_seconds=UNHURRIED)
     await sending
     verdict = await system.verify(verifier_of(plan))
     assert verdict.passed, verdict
@@ -42,12 +45,13 @@ async def test_restart_after_sigterm_continues_exactly(system: System) -> None:
     assert await system.lag() == 0
 
 
-async def test_a_worker_joins_and_leaves_five_times(system: System) -> None:
-    plan = plan_replay(builtin_ecg(), sensors=200, seconds=280)
-    first = await system.worker()
+@pytest.mark.parametrize("times", [2, pytest.param(5, marks=pytest.mark.slow)])
+async def test_a_worker_joins_and_leaves(system: System, times: int) -> None:
+    plan = plan_replay(builtin_ecg(), sensors=200, seconds=60 * (1 + times))
+    first = await system.worker(shutdown_seconds=UNHURRIED)
     sending = asyncio.create_task(replay(system, plan, speed=4))
-    for _ in range(5):
-        second = await system.worker()
+    for _ in range(times):
+        second = await system.worker(shutdown_seconds=UNHURRIED)
         shares = [await shared(first), await shared(second)]
         assert sorted(shares[0] + shares[1]) == list(range(50)), "the two share the partitions"
         assert all(shares)

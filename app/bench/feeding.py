@@ -36,14 +36,14 @@ def signals_of(plan: Plan) -> Signals:
 async def send_blocks(
     settings: Settings, signals: Signals, producer: AIOKafkaProducer, tier: TierName, blocks: range, *, speed: float
 ) -> None:
-    """Send blocks, by their numbers, of each sensor to a tier, at a multiple of their true speed."""
+    """Send blocks of `ecg`, by their numbers, of each sensor to a tier, at a multiple of their true speed."""
     topic = sensor_topic(settings, tier)
     for block in blocks:
         begin = time.monotonic()
         at = slice(block * BLOCK, (block + 1) * BLOCK)
         sent = []
         for sensor_id, signal in signals.items():
-            message = packed(sensor_id, signal[at], timestamp_of(block), seq=at.start)
+            message = packed(sensor_id, signal[at], timestamp_of(block), seq=at.start, pipeline="ecg")
             sent.append(await producer.send(topic, encode_msgpack(message), key=sensor_id.encode()))
         await asyncio.gather(*sent)
         await asyncio.sleep(max(0.0, BLOCK * SAMPLE_MS / 1000 / speed - (time.monotonic() - begin)))

@@ -16,7 +16,8 @@ from app.pipelines import known_pipelines
 from app.replay import new_producer, plan_replay
 from app.settings import Settings
 from app.sources import builtin_ecg
-from app.topics import SENSOR_PARTITIONS, create_topics, needed_topics
+from app.tiers import TIER_DEFAULTS
+from app.topics import create_topics, needed_topics
 from app.worker_process import WorkerProcess
 
 FIRST_BLOCKS = 5
@@ -156,7 +157,7 @@ class _System:
 
         async def taken_over() -> bool:
             status = await second.status()
-            return status.ready and len(status.tiers["rt"].partitions) == SENSOR_PARTITIONS["rt"]
+            return status.ready and len(status.tiers["rt"].partitions) == TIER_DEFAULTS["rt"].partitions
 
         await until(both_ready, PATIENCE, f"{first.log}, {second.log}: not both ready")
         if standbys:

@@ -17,7 +17,8 @@ from app.dsp.snapshot import decode
 from app.mirror.keys import sensor_key
 from app.redis_client import redis_client
 from app.settings import Settings, TierName
-from app.topics import SENSOR_PARTITIONS, changelog_topic
+from app.tiers import TIER_DEFAULTS
+from app.topics import changelog_topic
 
 PLACES = ("table", "changelog", "redis")
 
@@ -108,7 +109,7 @@ def read_tables(folders: Iterable[Path], tier: TierName) -> dict[str, bytes]:
     """Read the snapshots in each partition's table, of the worker that had the partition last, by sensor id."""
     newest: dict[int, tuple[int, dict[str, bytes]]] = {}
     for folder in folders:
-        for partition in range(SENSOR_PARTITIONS[tier]):
+        for partition in range(TIER_DEFAULTS[tier].partitions):
             for path in folder.glob(f"workers/*/v*/tables/{tier}-state-{partition}.db"):
                 persisted, values = _read_database(path)
                 if partition not in newest or persisted > newest[partition][0]:

@@ -11,9 +11,10 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Self
 
+from app.own_process import ProcessFailedError
 from app.services.service import Progress
 from app.settings import Settings
-from app.worker_process import WorkerFailedError, WorkerProcess
+from app.worker_process import WorkerProcess
 
 _POLL_SECONDS = 0.05
 
@@ -103,7 +104,7 @@ class Slot:
         worker.signal(number)
         try:
             return await worker.wait(self.settings.shutdown_seconds + _GRACE)
-        except WorkerFailedError as error:
+        except ProcessFailedError as error:
             self._progress(f"worker {self.number}: {error}")
             return -signal.SIGKILL
 
@@ -121,7 +122,7 @@ class Slot:
 
         Raises
         ------
-        WorkerFailedError
+        ProcessFailedError
             None has for minutes.
         """
         try:
@@ -129,11 +130,11 @@ class Slot:
                 while True:
                     worker = await self.living()
                     # It may end meanwhile, or its folder be deleted.
-                    with suppress(WorkerFailedError, FileNotFoundError):
+                    with suppress(ProcessFailedError, FileNotFoundError):
                         return await worker.ready()
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
-            raise WorkerFailedError(
+            raise ProcessFailedError(
                 f"worker {self.number} is not ready after {_READY_SECONDS:g} s; its log is {self.log}"
             ) from None
 

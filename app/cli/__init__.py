@@ -18,13 +18,17 @@ COMMANDS = {
     "down": "app.cli.services",
     "topics": "app.cli.topics",
     "worker": "app.cli.worker",
+    "function": "app.cli.function",
     "replay": "app.cli.replay",
     "run": "app.cli.run",
+    "bridge": "app.cli.bridge",
     "pipelines": "app.cli.pipelines",
+    "sensors": "app.cli.sensors",
     "state": "app.cli.state",
     "dead-letters": "app.cli.dead_letters",
     "bench": "app.cli.bench",
     "chaos": "app.cli.chaos",
+    "deploy": "app.cli.deploy",
     "config": "app.cli.config",
 }
 

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from statistics import median
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.table import Table
 
 from app.bench.conditions import conditions
+from app.bench.function import BLOCK as FUNCTION_BLOCK
+from app.bench.function import RATES, WARM_PIPELINE, FunctionResult, measure_function
 from app.bench.handoff import HandoffResult, measure_handoff
 from app.bench.pipelines import BLOCK, PUBLISHED, PipelineResult, measure_pipelines, numba_version
 from app.bench.recovery import RecoveryResult, measure_recovery
@@ -25,6 +28,7 @@ from app.memory import collect_less_often, keep_freed_memory
 from app.pipelines.readme_table import rounded
 from app.services import temporary_services
 from app.settings import Settings, load_settings
+from app.tiers import in_force
 
 bench = typer.Typer(help="Measure, with the conditions, the contenders in turn.", no_args_is_help=True)
 
@@ -46,7 +50,7 @@ def throughput(
     Checkpoints and the mirror are on; every feature is verified. The embedded Kafka and Redis share the machine.
     """
     settings, results = _in_turn(cases, sensors, blocks, repeats)
-    measured = {"checkpoints": f"every {settings.checkpoint_seconds:g} s", "sensors": f"{sensors:,}"}
+    measured = {"checkpoints": f"every {in_force(settings, 'rt').checkpoint_seconds:g} s", "sensors": f"{sensors:,}"}
     _show(measured, results, "plain", as_json=as_json)
 
 
@@ -78,6 +82,27 @@ def handoff(*, sensors: SensorsOption = 1000, moves: int = 10, as_json: JsonOpti
         _print_handoff(result)
     if not result.passed:
         raise ContinuumError(f"{result.other} records differ and {result.missing} are missing: expected none")
+
+
+@bench.command()
+def function(
+    *,
+    repeats: Annotated[int, typer.Option(help="Cold starts of each pipeline.", min=1)] = 7,
+    invocations: Annotated[int, typer.Option(help="Warm events of each mode and size.", min=1)] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the function: from a fresh process to its first feature, and warm, on demand and with sensors kept.
+
+    The embedded Kafka and Redis share the machine.
+    """
+    with Interruption() as interruption, temporary_services(load_settings().datadir, progress=note):
+        result = interruption.run(measure_function(_own(load_settings()), repeats, invocations, note))
+    measured = {"record": f"one block of {FUNCTION_BLOCK} samples of a sensor; warm: {WARM_PIPELINE}"}
+    if as_json:
+        print_json({"conditions": conditions() | measured, "result": result})
+        return
+    _print_conditions(measured)
+    _print_function(result)
 
 
 @bench.command()
@@ -188,6 +213,22 @@ def _print_handoff(result: HandoffResult) -> None:
     out.print(
         f"blocks held in {result.held:,} handoffs: p50 {result.p50 * 1000:.0f} ms, p99 {result.p99 * 1000:.0f} ms"
     )
+
+
+def _print_function(result: FunctionResult) -> None:
+    table = _table("cold start", "ms: min", "median", "max", "import", *(f"{rate:g} Hz" for rate in RATES), "MB")
+    for pipeline, cold in result.cold.items():
+        total = (f"{1000 * value:,.0f}" for value in (min(cold.total), median(cold.total), max(cold.total)))
+        samples = (f"{cold.samples(rate):,}" for rate in RATES)
+        memory = f"{result.memory[pipeline] / 1e6:.0f}"
+        table.add_row(pipeline, *total, f"{1000 * median(cold.imported):,.0f}", *samples, memory)
+    out.print(table)
+    table = _table("warm", "records", "ms: p50", "p99", "MB")
+    for mode, sizes in result.warm.items():
+        for records, seconds in sizes.items():
+            quantiles = (f"{1000 * value:,.1f}" for value in np.percentile(seconds, (50, 99)))
+            table.add_row(mode, f"{records:,}", *quantiles, f"{result.memory[mode] / 1e6:.0f}")
+    out.print(table)
 
 
 def _print_recovery(result: RecoveryResult) -> None:

@@ -10,6 +10,7 @@ from rich.table import Column, Table
 
 from app.cli.output import JsonOption, out, print_json
 from app.settings import PREFIX, Settings, load_settings
+from app.tiers import OVERRIDES, in_force
 
 MASK = "********"
 
@@ -17,14 +18,28 @@ MASK = "********"
 def config(as_json: JsonOption = False) -> None:
     """Print the settings in force, secrets masked."""
     settings = load_settings()
-    shown = {PREFIX + name.upper(): _masked(getattr(settings, name)) for name in Settings.model_fields}
+    shown = {PREFIX + name.upper(): _in_force(settings, name) for name in Settings.model_fields}
     if as_json:
         print_json(shown)
         return
     table = Table(Column("setting", no_wrap=True), "value", "meaning")
     for (variable, value), field in zip(shown.items(), Settings.model_fields.values(), strict=True):
-        table.add_row(variable, "" if value is None else str(value), field.description)
+        table.add_row(variable, _text(value), field.description)
     out.print(table)
+
+
+def _in_force(settings: Settings, name: str) -> object:
+    """Give what a setting comes to: where it is each tier's own, that of each tier which a worker runs."""
+    value = getattr(settings, name)
+    if value is None and name in OVERRIDES:
+        return {tier: getattr(in_force(settings, tier), name) for tier in settings.tiers}
+    return _masked(value)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{tier} {own:g}" for tier, own in value.items())
+    return "" if value is None else str(value)
 
 
 def _masked(value: object) -> object:

@@ -22,14 +22,13 @@ from app.dead_letters.errors import DeadLetterError
 from app.dead_letters.letter import DeadLetter, LetterId, Source, parse_name
 from app.dead_letters.replay import Held, Replay, plan_replay, send_again
 from app.dead_letters.selection import OnProgress, Selection, parse_since
-from app.pipelines import TIER_PIPELINES, known_pipelines
+from app.pipelines import known_pipelines
 from app.settings import load_settings
+from app.tiers import TIER_DEFAULTS
+from app.topics import tier_of
 from app.wire.reasons import Reason
 
 dead_letters = typer.Typer(help="Show what was refused, and send it again.", no_args_is_help=True)
-
-DEFAULT_PIPELINE = TIER_PIPELINES["rt"]
-"""Pipeline of blocks that name none."""
 
 KEY_SHOWN, DETAIL_SHOWN = 40, 160
 """Characters in a table; a key may have half a million."""
@@ -127,7 +126,7 @@ def _print_listing(listing: Listing, since: str | None) -> None:
                 f"{letter.time:%Y-%m-%d %H:%M:%S}",
                 escape(letter.reason),
                 escape(_short(letter.detail, DETAIL_SHOWN) + again),
-                "" if letter.source is None else escape(str(letter.source)),
+                escape(letter.origin),
                 escape(_short(key, KEY_SHOWN)),
                 "none" if letter.size is None else decimal(letter.size),
             )
@@ -150,7 +149,10 @@ def show(
     with _progress("looking for it") as on_progress:
         records = asyncio.run(find_letters(settings, parse_name(name), on_progress))
     pipelines = known_pipelines(settings.pipelines)
-    found = contents(records[0].key, records[0].value, pipelines, DEFAULT_PIPELINE)
+    source = DeadLetter.of(records[0]).source
+    tier = None if source is None else tier_of(settings, source.topic)
+    default = TIER_DEFAULTS[tier or "rt"].pipeline
+    found = contents(records[0].key, records[0].value, pipelines, default)
     if as_json:
         print_json([_whole(record, found) for record in records])
         return
@@ -265,7 +267,7 @@ def _as_map(letter: DeadLetter) -> dict[str, Any]:
         "time": letter.time.isoformat(timespec="milliseconds"),
         "reason": letter.reason,
         "detail": letter.detail,
-        "source": None if letter.source is None else str(letter.source),
+        "source": letter.origin or None,
         "key": key,
         "size": letter.size,
         "truncated": letter.truncated,

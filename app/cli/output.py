@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -14,8 +15,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machine
 
 #: Progress and remarks go here, so that a command's output can be piped.
 notes = Console(stderr=True, highlight=False)
+PIPED_COLUMNS = 160
+"""Width of what goes to a file or another program, where nobody has set `COLUMNS`: long lines there are no trouble."""
+
 #: What was asked for.
-out = Console(highlight=False)
+out = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED_COLUMNS)
 
 
 def note(text: str) -> None:

@@ -15,11 +15,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from app.cli.output import JsonOption, note, notes, out, print_json
 from app.dsp.pipeline import Pipeline
+from app.dsp.stage import Signal
 from app.kafka_client import started
-from app.pipelines import TIER_PIPELINES, known_pipelines
-from app.replay import Encoding, Plan, ReplayError, Sent, check_fits, new_producer, plan_replay, play
+from app.pipelines import known_pipelines
+from app.replay import (
+    Encoding,
+    Plan,
+    ReplayError,
+    Sent,
+    builtin_recording,
+    check_fits,
+    new_producer,
+    plan_replay,
+    play,
+    usual_block,
+)
 from app.settings import Settings, TierName, load_settings
-from app.sources import Recording, builtin_ecg, read_recording, resampled
+from app.sources import Recording, read_recording, resampled
+from app.tiers import TIER_DEFAULTS
 from app.topics import sensor_topic
 
 #: What a shell reports for a program that Ctrl-C ended.
@@ -44,8 +57,16 @@ def _speed(text: str) -> float:
 def replay(  # noqa: PLR0913 - an argument for each option
     file: Annotated[Path | None, typer.Argument(help="WFDB record, EDF, BDF or CSV file.", show_default=False)] = None,
     *,
-    builtin: Annotated[bool, typer.Option("--builtin", help="Play the built-in ECG, five minutes at 250 Hz.")] = False,
-    channel: Annotated[str, typer.Option(help="Name of the channel, or its number from 0.")] = "0",
+    builtin: Annotated[
+        bool, typer.Option("--builtin", help="Play what is built in for the pipeline: ECG, movement or reports.")
+    ] = False,
+    channel: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name of a channel, or its number from 0; once for each channel of the pipeline. Else the first.",
+            show_default=False,
+        ),
+    ] = None,
     rate: Annotated[
         float | None, typer.Option(help="Sampling rate of a CSV file without times, Hz.", show_default=False)
     ] = None,
@@ -64,7 +85,10 @@ def replay(  # noqa: PLR0913 - an argument for each option
         float | None, typer.Option(help="How much each sensor sends, s; else the recording once.", show_default=False)
     ] = None,
     speed: Annotated[str, typer.Option(help="Multiple of true speed, or max.")] = "1",
-    block: Annotated[int, typer.Option(help="Samples a block.")] = 256,
+    block: Annotated[
+        int | None,
+        typer.Option(help="Samples a block; else 256, or of slow signals about a second's.", show_default=False),
+    ] = None,
     encoding: Annotated[
         Encoding, typer.Option(help="json sends samples exactly; the others round them to float32.")
     ] = "json",
@@ -76,14 +100,22 @@ def replay(  # noqa: PLR0913 - an argument for each option
 ) -> None:
     """Play a recording to a sensor topic as many simulated sensors."""
     settings = load_settings()
-    recording = _read(file, builtin=builtin, channel=channel, rate=rate, resample=resample)
+    taken = _pipeline(pipeline, tier, known_pipelines(settings.pipelines))
+    channels = channel or [str(number) for number in range(taken.signal.channels)]
+    recording = _read(file, taken.signal, builtin=builtin, channels=channels, rate=rate, resample=resample)
     # A stream that begins at 0 again, under a known name and before its time, would be taken for a duplicate.
     name = name or f"{recording.name}-{secrets.token_hex(2)}"
     plan = plan_replay(
-        recording, sensors=sensors, name=name, seconds=seconds, block=block, encoding=encoding, pipeline=pipeline
+        recording,
+        channels=[0] if len(channels) == 1 else channels,
+        sensors=sensors,
+        name=name,
+        seconds=seconds,
+        block=usual_block(taken.signal) if block is None else block,
+        encoding=encoding,
+        pipeline=pipeline,
     )
-    if (taken := _pipeline(pipeline, tier, known_pipelines(settings.pipelines))) is not None:
-        check_fits(plan, taken)
+    check_fits(plan, taken)
     topic = sensor_topic(settings, tier)
     multiple = _speed(speed)
     sent = Sent()
@@ -106,20 +138,32 @@ def replay(  # noqa: PLR0913 - an argument for each option
         raise typer.Exit(_INTERRUPTED)
 
 
-def _read(file: Path | None, *, builtin: bool, channel: str, rate: float | None, resample: float | None) -> Recording:
+def _read(
+    file: Path | None,
+    signal: Signal,
+    *,
+    builtin: bool,
+    channels: list[str],
+    rate: float | None,
+    resample: float | None,
+) -> Recording:
     if (file is None) == (not builtin):
         raise ReplayError("nothing to play, or two things: expected either a file or --builtin")
+    # An EDF file with signals of several rates is readable one channel at a time.
+    only = channels[0] if len(channels) == 1 else None
     if file is None:
-        return builtin_ecg(resample or 250.0).only(channel)
-    recording = read_recording(file, sample_rate=rate, channel=channel)
+        recording = builtin_recording(signal)
+        recording = recording if only is None else recording.only(only)
+    else:
+        recording = read_recording(file, sample_rate=rate, channel=only)
     return recording if resample is None else resampled(recording, resample)
 
 
-def _pipeline(name: str | None, tier: TierName, known: Mapping[str, Pipeline]) -> Pipeline | None:
-    """Give the pipeline that will take the blocks; None where no release has said what the tier's is."""
+def _pipeline(name: str | None, tier: TierName, known: Mapping[str, Pipeline]) -> Pipeline:
+    """Give the pipeline that will take the blocks."""
     if name is not None and name not in known:
         raise ReplayError(f"--pipeline {name}: expected one of {', '.join(sorted(known))}, which workers have")
-    return known.get(name or TIER_PIPELINES.get(tier, ""))
+    return known[name or TIER_DEFAULTS[tier].pipeline]
 
 
 async def _play(plan: Plan, settings: Settings, topic: str, speed: float, on_progress: Callable[[Sent], None]) -> None:

@@ -25,9 +25,10 @@ def up(as_json: JsonOption = False) -> None:
 
 
 def down(as_json: JsonOption = False) -> None:
-    """Stop the workers of the data folder, then the embedded Kafka and Redis; their data stays."""
+    """Stop the workers and functions of the data folder, then the embedded Kafka and Redis; their data stays."""
     settings = load_settings()
-    stopped = [f"worker {name}" for name in stop_workers(settings.datadir, settings.shutdown_seconds)]
+    names = stop_workers(settings.datadir, settings.shutdown_seconds)
+    stopped = [name if name.startswith("function-") else f"worker {name}" for name in names]
     stopped += stop(settings.datadir)
     if as_json:
         print_json({"stopped": stopped})

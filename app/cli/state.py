@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from app.cli.output import JsonOption, notes, out, print_json
+from app.cli.progress import stages
 from app.dsp.pipeline import Pipeline
 from app.pipelines import known_pipelines
-from app.settings import TierName, load_settings
+from app.settings import TIERS, TierName, load_settings
 from app.state_copies.copies import PLACES, Place, StateCopy
 from app.state_copies.describe import StateShown, describe
 from app.state_copies.errors import StateError
 from app.state_copies.search import Search, find_copies
 from app.state_copies.transfer import import_snapshot, write_file
 from app.state_copies.verify import Digest, Verdict, judge
-from app.state_copies.verify_all import OnStage, Report, verify_all
-from app.topics import STATEFUL_TIERS
+from app.state_copies.verify_all import Report, verify_all
 
 state = typer.Typer(help="Show, move and compare the states of sensors.", no_args_is_help=True)
 
@@ -46,7 +43,7 @@ def _find(sensor_id: str, place: Place | None, tier: TierName | None) -> Search:
             load_settings(),
             sensor_id,
             places=PLACES if place is None else (place,),
-            tiers=STATEFUL_TIERS if tier is None else (tier,),
+            tiers=TIERS if tier is None else (tier,),
         )
     )
 
@@ -201,8 +198,8 @@ def verify(
         _verify_one(sensor_id, tier, as_json=as_json)
         return
     settings = load_settings()
-    with _stages() as on_stage:
-        report = asyncio.run(verify_all(settings, STATEFUL_TIERS if tier is None else (tier,), on_stage))
+    with stages() as on_stage:
+        report = asyncio.run(verify_all(settings, TIERS if tier is None else (tier,), on_stage))
     if as_json:
         print_json(
             {
@@ -275,14 +272,6 @@ def _print_report(report: Report) -> None:
         out.print(f"cannot be read: {fault}", markup=False)
     for place, why in report.unreachable.items():
         notes.print(f"not looked at: {place}: {why}", markup=False)
-
-
-@contextmanager
-def _stages() -> Iterator[OnStage]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as progress:
-        task = progress.add_task("")
-        yield lambda stage, done, total: progress.update(task, description=stage, completed=done, total=total)
 
 
 def _as_map(copy: StateCopy) -> dict[str, Any]:

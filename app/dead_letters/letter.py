@@ -53,7 +53,7 @@ def parse_name(text: str) -> LetterId | Source:
 
 
 def _source(text: str) -> Source | None:
-    found = re.fullmatch(r"(.+)-([0-9]{1,9})-([0-9]{1,18})", text)
+    found = re.fullmatch(r"([A-Za-z0-9._-]+)-([0-9]{1,9})-([0-9]{1,18})", text)
     return Source(found[1], int(found[2]), int(found[3])) if found else None
 
 
@@ -66,7 +66,9 @@ class DeadLetter(NamedTuple):
     reason: str
     detail: str
     source: Source | None
-    """None where the header is missing or not ours."""
+    """None where it did not come from Kafka, or the header is missing."""
+    origin: str
+    """The header `source` as it is."""
     key: bytes | None
     size: int | None
     """Bytes of the message; None of one that had none."""
@@ -78,13 +80,14 @@ class DeadLetter(NamedTuple):
     @classmethod
     def of(cls, record: ConsumerRecord) -> Self:
         """Describe a record of the dead letters' topic."""
-        headers = {name: value.decode(errors="backslashreplace") for name, value in record.headers}
+        headers = {name: (value or b"").decode(errors="backslashreplace") for name, value in record.headers}
         return cls(
             LetterId(record.partition, record.offset),
             record.timestamp,
             headers.get("reason", ""),
             headers.get("detail", ""),
             _source(headers.get("source", "")),
+            headers.get("source", ""),
             record.key,
             None if record.value is None else len(record.value),
             "truncated" in headers,

@@ -1,23 +1,26 @@
-"""One demo: a worker, a replay, and a consumer that checks every feature record that comes out."""
+"""One demo: its streams are sent, and a consumer checks every feature record that comes out."""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
-from collections import deque
+from collections import Counter, defaultdict, deque
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from app.demo.latency import Latencies
+from app.demo.streams import Stream
 from app.kafka_client import client_options, started
-from app.replay import Plan, Sent, new_producer, plan_replay, play, timestamp_of
+from app.replay import Sent, new_producer, play
+from app.replay.messages import Message
 from app.settings import Settings
-from app.sources import builtin_ecg
 from app.topics import features_topic, sensor_topic
 from app.verify import FeatureVerifier
-from app.verify import Sent as SentBlock
 
 QUIET_SECONDS = 20.0
 """Without a record for this long, those that are missing will not come."""
@@ -30,13 +33,44 @@ LATEST = 8
 
 
 @dataclass
+class Course:
+    """How far a stream is.
+
+    Parameters
+    ----------
+    stream
+        What is sent.
+    verifier
+        Checks what comes out.
+    """
+
+    stream: Stream
+    verifier: FeatureVerifier
+    sent: Sent = field(default_factory=Sent)
+    features: int = 0
+    """Feature records received of its sensors."""
+    by_tier: Counter[str] = field(default_factory=Counter)
+    """The same, by the tier that gave them."""
+    latencies: Latencies = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.latencies = self.stream.latencies()
+
+    def take(self, record: bytes) -> dict[str, Any] | None:
+        """Check a record, and give its fields; None for one of another's sensor."""
+        fields = self.verifier.add(record)
+        if fields is not None:
+            self.features += 1
+            self.by_tier[fields["tier"]] += 1
+            self.latencies.received(fields["sensorId"], fields["seq"])
+        return fields
+
+
+@dataclass
 class Progress:
     """How far a demo is."""
 
-    total: int
-    sent: Sent = field(default_factory=Sent)
-    features: int = 0
-    """Feature records received of this demo's sensors."""
+    courses: Sequence[Course]
     latest: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=LATEST))
     started: float | None = None
     """When the first block was sent, on the monotonic clock."""
@@ -44,9 +78,29 @@ class Progress:
     """When the last feature came."""
 
     @property
+    def total(self) -> int:
+        """Blocks to send."""
+        return sum(course.stream.plan.total_blocks for course in self.courses)
+
+    @property
+    def sent(self) -> int:
+        """Blocks acknowledged."""
+        return sum(course.sent.blocks for course in self.courses)
+
+    @property
+    def features(self) -> int:
+        """Feature records received."""
+        return sum(course.features for course in self.courses)
+
+    @property
+    def missing(self) -> int:
+        """Blocks without a record."""
+        return sum(course.verifier.verdict.missing for course in self.courses)
+
+    @property
     def lag(self) -> int:
         """Blocks acknowledged whose features have not come yet."""
-        return max(0, self.sent.blocks - self.features)
+        return max(0, self.sent - self.features)
 
     @property
     def rate(self) -> float:
@@ -56,67 +110,79 @@ class Progress:
         return self.features / max(1e-9, (self.finished or time.monotonic()) - self.started)
 
 
-def plan_demo(sensors: int, seconds: float) -> Plan:
-    """Plan a replay of the built-in ECG, by sensors that no demo before has had."""
-    return plan_replay(builtin_ecg(), sensors=sensors, seconds=seconds, name=f"demo-{secrets.token_hex(3)}")
+async def replay_and_verify(settings: Settings, begin: float, progress: Progress) -> None:
+    """Send all streams at once, and check the features until none come any more.
 
-
-def expectations(plan: Plan, begin: float | None = None) -> FeatureVerifier:
-    """Run the offline pass over all signals of a plan, of a replay that begins at a time, ms since the epoch."""
-    blocks: list[list[SentBlock]] = [[] for _ in plan.sensors]
-    timestamps: list[list[int]] = [[] for _ in plan.sensors]
-    for due in plan.blocks():
-        blocks[due.sensor].append(SentBlock(due.block * plan.block, plan.block))
-        if begin is not None:
-            timestamps[due.sensor].append(timestamp_of(begin, due))
-    verifier = FeatureVerifier(tier="rt", pipeline="ecg")
-    for sensor, sensor_id in enumerate(plan.sensors):
-        times = None if begin is None else timestamps[sensor]
-        verifier.expect(sensor_id, plan.signal(sensor), blocks[sensor], times)
-    return verifier
-
-
-async def replay_and_verify(
-    settings: Settings, plan: Plan, begin: float, verifier: FeatureVerifier, speed: float, progress: Progress
-) -> None:
-    """Send the plan's blocks, and check the features until none come any more."""
-    consumer = AIOKafkaConsumer(features_topic(settings, "ecg"), **client_options(settings))
-    async with started(consumer, settings), started(new_producer(settings), settings) as producer:
+    Parameters
+    ----------
+    settings
+        Name the brokers and topics.
+    begin
+        Of all streams, ms since the epoch.
+    progress
+        What is sent, and how far it is.
+    """
+    by_topic: defaultdict[str, list[Course]] = defaultdict(list)
+    for course in progress.courses:
+        by_topic[features_topic(settings, course.stream.pipeline)].append(course)
+    consumer = AIOKafkaConsumer(*by_topic, **client_options(settings))
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(started(consumer, settings))
+        producers = [
+            await stack.enter_async_context(started(new_producer(settings), settings)) for _ in progress.courses
+        ]
         await consumer.seek_to_end()
         # Sought before the first block, so that no feature can come before.
         await asyncio.gather(*(consumer.position(partition) for partition in consumer.assignment()))
-
-        def on_sent(sent: Sent) -> None:
-            progress.sent = sent
-
         progress.started = time.monotonic()
-        sending = asyncio.create_task(
-            play(plan, producer, sensor_topic(settings, "rt"), speed=speed, begin=begin, on_progress=on_sent)
+        sending = asyncio.gather(
+            *(
+                _send(settings, course, producer, begin)
+                for course, producer in zip(progress.courses, producers, strict=True)
+            )
         )
         try:
-            await _receive(consumer, verifier, sending, progress)
+            await _receive(consumer, by_topic, sending, progress)
             await sending
         finally:
             sending.cancel()
     progress.finished = progress.finished or time.monotonic()
 
 
+async def _send(settings: Settings, course: Course, producer: AIOKafkaProducer, begin: float) -> None:
+    stream = course.stream
+
+    def topic_of(message: Message) -> str:
+        return sensor_topic(settings, stream.tier_of(message))
+
+    await play(
+        stream.plan,
+        producer,
+        topic_of,
+        speed=stream.speed,
+        begin=begin,
+        on_progress=partial(setattr, course, "sent"),
+        on_message=course.latencies.sent,
+    )
+
+
 async def _receive(
-    consumer: AIOKafkaConsumer, verifier: FeatureVerifier, sending: asyncio.Task[Sent], progress: Progress
+    consumer: AIOKafkaConsumer,
+    by_topic: dict[str, list[Course]],
+    sending: asyncio.Future[Any],
+    progress: Progress,
 ) -> None:
-    verdict = verifier.verdict
     last = time.monotonic()
-    while time.monotonic() - last < (QUIET_SECONDS if verdict.missing else EXTRA_SECONDS):
+    while time.monotonic() - last < (QUIET_SECONDS if progress.missing else EXTRA_SECONDS):
         if sending.done() and sending.exception():
             return
-        for batch in (await consumer.getmany(timeout_ms=100)).values():
+        for tp, batch in (await consumer.getmany(timeout_ms=100)).items():
             for record in batch:
-                fields = verifier.add(record.value)
-                if fields is not None:
-                    progress.features += 1
-                    progress.latest.append(fields)
+                found = next(filter(None, (course.take(record.value) for course in by_topic[tp.topic])), None)
+                if found is not None:
+                    progress.latest.append(found)
                     last = time.monotonic()
         if not sending.done():
             last = time.monotonic()
-        if not verdict.missing and progress.finished is None:
+        if not progress.missing and progress.finished is None:
             progress.finished = time.monotonic()

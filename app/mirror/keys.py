@@ -15,9 +15,9 @@ def sensor_key(prefix: str, sensor_id: str, part: Part) -> str:
     return f"{prefix}sensor:{{{sensor_id}}}:{part}"
 
 
-def sensor_id_of(prefix: str, state_key: bytes) -> str:
-    """Sensor whose state a Redis key names."""
-    sensor_id = state_key.decode().removeprefix(f"{prefix}sensor:{{").removesuffix("}:state")
+def sensor_id_of(prefix: str, key: bytes) -> str:
+    """Sensor of which a Redis key names a part."""
+    sensor_id = key.decode().removeprefix(f"{prefix}sensor:{{").rpartition("}:")[0]
     return f"{chr(int(sensor_id[1:3], 16))}{sensor_id[3:]}" if sensor_id.startswith("%") else sensor_id
 
 

@@ -52,35 +52,42 @@ class Ownership:
         self._want = Script(redis, "want")
         self._wanted = Script(redis, "wanted")
 
-    async def save(self, states: Sequence[Saved]) -> list[Saved]:
+    async def save(self, states: Sequence[Saved], *, release: bool = False) -> list[Saved]:
         """Save states; gives those refused: claimed by another since, or older than what Redis has.
+
+        Parameters
+        ----------
+        states
+            At most one a sensor.
+        release
+            Give the sensors up with it, in one step, but for those of which somebody waits for a later state.
 
         Raises
         ------
         REDIS_ERRORS
             Redis did not take all of them. To save one again does no harm.
         """
-        attempt = await self.try_save(states)
+        attempt = await self.try_save(states, release=release)
         if attempt.error:
             raise attempt.error
         return attempt.refused
 
-    async def try_save(self, states: Sequence[Saved]) -> Attempt:
-        """Save as many states as Redis takes; raises nothing where it does not."""
+    async def try_save(self, states: Sequence[Saved], *, release: bool = False) -> Attempt:
+        """Save as many states as Redis takes, as `save` does; raises nothing where it does not."""
         now = int(time.time() * 1000)
-        results = await self._save([self._save_call(state, now) for state in states])
+        results = await self._save([self._save_call(state, now, release=release) for state in states])
         failed = [state for state, result in zip(states, results, strict=True) if isinstance(result, Exception)]
         return Attempt(
             [state for state, result in zip(states, results, strict=True) if result == 0], failed, _first_error(results)
         )
 
-    def _save_call(self, state: Saved, now: int) -> Call:
+    def _save_call(self, state: Saved, now: int, *, release: bool) -> Call:
         position = f"{state.position.topic}-{state.position.partition}-{state.position.offset}"
         return Call(
             [sensor_key(self.prefix, state.sensor_id, part) for part in ("state", "features", "meta")],
             [
                 *(state.snapshot, state.epoch, self.tier, state.restarts, state.next, position, now),
-                *(state.features, state.pipeline, state.rate),
+                *(state.features, state.pipeline, state.rate, int(release)),
             ],
         )
 
@@ -110,8 +117,11 @@ class Ownership:
         results = await self._claim(
             [
                 Call(
-                    [sensor_key(self.prefix, claim.sensor_id, "state")],
-                    [self.tier, claim.source, claim.first, claim.epoch, claim.restarts, claim.next, int(force)],
+                    [sensor_key(self.prefix, claim.sensor_id, part) for part in ("state", "meta")],
+                    [
+                        *(self.tier, claim.source, claim.first, claim.epoch, claim.restarts, claim.next, int(force)),
+                        claim.pipeline,
+                    ],
                 )
                 for claim in claims
             ]
@@ -153,6 +163,19 @@ class Ownership:
         if error := _first_error(results):
             raise error
         return [sensor_id for sensor_id, _, released, _ in answered if not released]
+
+    async def epochs(self, sensor_ids: Sequence[str]) -> list[int | None]:
+        """Give the epoch of each sensor's last claim; None where Redis has none.
+
+        Raises
+        ------
+        REDIS_ERRORS
+            Redis does not answer.
+        """
+        pipeline = self.redis.pipeline(transaction=False)
+        for sensor_id in sensor_ids:
+            pipeline.hget(sensor_key(self.prefix, sensor_id, "state"), "epoch")
+        return [None if epoch is None else int(epoch) for epoch in await pipeline.execute()]
 
     async def wanted(self) -> list[Wanted]:
         """Give the sensors of this tier that others want or have taken; a tier's workers all get the same list.

@@ -41,6 +41,8 @@ class Claim(NamedTuple):
     next: int
     source: str = ""
     """``topic-partition`` that the sensor's blocks come from; empty if that does not matter."""
+    pipeline: str = ""
+    """That the blocks in hand run: what is known of the sensor until a state of it is saved."""
 
 
 class Claimed(NamedTuple):

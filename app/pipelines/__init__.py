@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from app.dsp.errors import PipelineError
 from app.dsp.pipeline import Pipeline
 from app.dsp.pipeline_file import parse_pipeline
 from app.errors import ContinuumError
-from app.settings import TierName
-
-#: Pipeline of blocks that name none, by tier.
-TIER_PIPELINES: dict[TierName, str] = {"rt": "ecg", "nrt": "ecg"}
 
 
 class PipelineFileError(ContinuumError):
@@ -43,24 +42,83 @@ def known_pipelines(folder: Path | None) -> dict[str, Pipeline]:
     """
     if folder is None:
         return dict(shipped_pipelines())
+    own: dict[str, Pipeline] = {}
+    origins: dict[str, Path] = {}
+    for path in _paths(folder):
+        pipeline = read_pipeline(path)
+        _check_once(pipeline.name, path, origins)
+        own[pipeline.name], origins[pipeline.name] = pipeline, path
+    return {**shipped_pipelines(), **own}
+
+
+class PipelinesOnDemand(Mapping[str, Pipeline]):
+    """What `known_pipelines` gives, each pipeline read when it is first asked for: its stages take time to import.
+
+    Parameters
+    ----------
+    folder
+        As of `known_pipelines`.
+
+    Raises
+    ------
+    PipelineFileError
+        When made: the folder has no such files, or one is no TOML, or has no name, or another's. When a pipeline is
+        asked for: what else is wrong with its file.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        # A shipped one has its file's name.
+        entries = (entry for entry in files(__name__).iterdir() if entry.name.endswith(".toml"))
+        self._files: dict[str, Traversable] = {entry.name.removesuffix(".toml"): entry for entry in entries}
+        self._read: dict[str, Pipeline] = {}
+        if folder is not None:
+            self._files |= _files_by_name(folder)
+
+    def __getitem__(self, name: str) -> Pipeline:
+        pipeline = self._read.get(name)
+        if pipeline is None:
+            pipeline = self._read[name] = read_pipeline(self._files[name])
+        return pipeline
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._files
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._files))
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+def _files_by_name(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in _paths(folder):
+        try:
+            name = tomllib.loads(path.read_text(encoding="utf-8")).get("name")
+        except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError):
+            name = None
+        if not isinstance(name, str):
+            name = read_pipeline(path).name  # which says what is wrong
+        _check_once(name, path, found)
+        found[name] = path
+    return found
+
+
+def _check_once(name: str, path: Path, found: Mapping[str, Path]) -> None:
+    if name in found:
+        raise PipelineFileError(f"{path}: pipeline {name!r} is in {found[name]} too; give one of them another name")
+
+
+def _paths(folder: Path) -> list[Path]:
     paths = sorted(folder.glob("*.toml"))
     if not paths:
         raise PipelineFileError(
             f"CONTINUUM_PIPELINES={folder}: expected a folder with a TOML file for each pipeline, and there is none"
         )
-    own: dict[str, Pipeline] = {}
-    origins: dict[str, Path] = {}
-    for path in paths:
-        pipeline = read_pipeline(path)
-        if pipeline.name in own:
-            raise PipelineFileError(
-                f"{path}: pipeline {pipeline.name!r} is in {origins[pipeline.name]} too; give one of them another name"
-            )
-        own[pipeline.name], origins[pipeline.name] = pipeline, path
-    return {**shipped_pipelines(), **own}
+    return paths
 
 
-def read_pipeline(path: Path) -> Pipeline:
+def read_pipeline(path: Traversable) -> Pipeline:
     """Read a file.
 
     Raises

@@ -47,6 +47,7 @@ class _JsonBlock(msgspec.Struct, omit_defaults=True, rename="camel"):
     timestamp: int
     seq: int
     sample_rate: float
+    channels: int | None = None
     pipeline: str | None = None
 
 
@@ -62,7 +63,7 @@ def message_source(plan: Plan) -> Callable[[float], Iterator[Message]]:
     with timestamps that follow stream time from there.
     """
     # The samples go on round the recording's end, for the block that lies across it.
-    samples = np.resize(plan.samples, len(plan.samples) + plan.block)
+    samples = np.resize(plan.samples, (len(plan.samples) + plan.block) * plan.channels)
     if plan.encoding == "json":
         return partial(_single, plan, _json_encoder(plan, samples))
     pack = _packer(plan, samples)
@@ -91,19 +92,26 @@ def timestamp_of(begin: float, due: Due) -> int:
     return round(begin + due.time * 1000)
 
 
+def _values(plan: Plan, due: Due) -> slice:
+    """Give where a block's values lie among those of the recording, channels interleaved."""
+    place = plan.place(due.sensor, due.block)
+    return slice(place * plan.channels, (place + plan.block) * plan.channels)
+
+
 def _json_encoder(plan: Plan, samples: NDArray[Any]) -> Callable[[Due, int], bytes]:
     encoder = msgspec.json.Encoder()
     parts = (samples[at : at + _PART].tolist() for at in range(0, len(samples), _PART))
     text = b"".join(encoder.encode(part)[1:-1] + b"," for part in parts)
     ends = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord(","))
     starts = np.concatenate([[0], ends[:-1] + 1])
+    channels = plan.channels if plan.channels > 1 else None
 
     def encode(due: Due, timestamp: int) -> bytes:
-        place = plan.place(due.sensor, due.block)
-        values = msgspec.Raw(b"[%b]" % text[starts[place] : ends[place + plan.block - 1]])
+        own = _values(plan, due)
+        values = msgspec.Raw(b"[%b]" % text[starts[own.start] : ends[own.stop - 1]])
         seq = due.block * plan.block
         return encoder.encode(
-            _JsonBlock(plan.sensors[due.sensor], values, timestamp, seq, plan.sample_rate, plan.pipeline)
+            _JsonBlock(plan.sensors[due.sensor], values, timestamp, seq, plan.sample_rate, channels, plan.pipeline)
         )
 
     return encode
@@ -111,15 +119,17 @@ def _json_encoder(plan: Plan, samples: NDArray[Any]) -> Callable[[Due, int], byt
 
 def _packer(plan: Plan, samples: NDArray[Any]) -> Callable[[Due, int], PackedBlock]:
     values = memoryview(samples.astype("<f4").tobytes())
+    channels = plan.channels if plan.channels > 1 else None
 
     def pack(due: Due, timestamp: int) -> PackedBlock:
-        place = plan.place(due.sensor, due.block)
+        own = _values(plan, due)
         return PackedBlock(
             plan.sensors[due.sensor],
-            values[4 * place : 4 * (place + plan.block)],
+            values[4 * own.start : 4 * own.stop],
             timestamp,
             seq=due.block * plan.block,
             sample_rate=plan.sample_rate,
+            channels=channels,
             pipeline=plan.pipeline,
         )
 

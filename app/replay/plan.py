@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple, get_args
@@ -46,7 +46,7 @@ class Due(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """One channel of a recording, played by many simulated sensors.
+    """Channels of a recording, played by many simulated sensors.
 
     The sensors begin at places spread evenly over the recording, go round its end, and send their blocks at
     moments spread evenly over a block's duration, so that load is even. A block that touches a sample without
@@ -55,13 +55,13 @@ class Plan:
     Attributes
     ----------
     recording
-        Shape (samples,), NaN where there is no valid value.
+        Shape (samples,), or (samples, channels) of several channels; NaN where there is no valid value.
     sample_rate
         Hz.
     sensors
         Their ids.
     block
-        Samples a block.
+        Samples a block, counted per channel.
     blocks_per_sensor
         Length of each sensor's stream, in blocks.
     encoding
@@ -85,11 +85,11 @@ class Plan:
     pipeline: str | None = None
 
     def __post_init__(self) -> None:
-        if self.recording.ndim != 1 or not self.recording.size:
-            raise ReplayError(f"recording of shape {self.recording.shape}: expected one channel with samples")
+        if self.recording.ndim not in {1, 2} or not self.recording.size:
+            raise ReplayError(f"recording of shape {self.recording.shape}: expected channels with samples")
         if not 0 < self.sample_rate < np.inf:
             raise ReplayError(f"sampling rate {self.sample_rate} Hz: expected a number above 0")
-        _check_block(self.block)
+        _check_block(self.block, self.channels)
         if self.blocks_per_sensor < 1:
             raise ReplayError(f"{self.blocks_per_sensor} blocks a sensor: expected at least 1, so {self.duration:g} s")
         if self.encoding not in ENCODINGS:
@@ -105,6 +105,11 @@ class Plan:
             )
 
     @property
+    def channels(self) -> int:
+        """How many values a sample has."""
+        return 1 if self.recording.ndim == 1 else self.recording.shape[1]
+
+    @property
     def duration(self) -> float:
         """Length of a block, s."""
         return self.block / self.sample_rate
@@ -114,7 +119,7 @@ class Plan:
         """Neighbouring sensors that send together: the gateway's for frames, else one."""
         if self.encoding != "frame":
             return 1
-        return max(1, min(GATEWAY_SENSORS, MAX_SAMPLES // self.block))
+        return max(1, min(GATEWAY_SENSORS, MAX_SAMPLES // (self.block * self.channels)))
 
     @cached_property
     def samples(self) -> NDArray[np.float64] | NDArray[np.float32]:
@@ -131,12 +136,12 @@ class Plan:
         return tuple(sensor * len(self.recording) // count for sensor in range(count))
 
     def signal(self, sensor: int) -> NDArray[np.float64]:
-        """Give all that a sensor sends, shape (blocks_per_sensor * block,), exactly as it arrives.
+        """Give all that a sensor sends, exactly as it arrives, shape (blocks_per_sensor * block,) or with channels.
 
         Samples of blocks that are left out are in it too, with NaN where the recording has no valid value.
         """
-        turned = np.roll(self.samples, -self.starts[sensor])
-        return np.resize(turned, self.blocks_per_sensor * self.block).astype(np.float64)
+        turned = np.roll(self.samples, -self.starts[sensor], axis=0)
+        return np.resize(turned, (self.blocks_per_sensor * self.block, *turned.shape[1:])).astype(np.float64)
 
     def place(self, sensor: int, block: int) -> int:
         """Give the place in the recording at which a sensor's block begins."""
@@ -165,7 +170,7 @@ class Plan:
     @cached_property
     def _whole(self) -> NDArray[np.bool_] | None:
         """Tell for each place whether a block from there has only valid samples; None if all have."""
-        invalid = ~np.isfinite(self.samples)
+        invalid = np.asarray(~np.isfinite(self.samples).reshape(-1, self.channels).all(axis=1))
         if not invalid.any():
             return None
         before = np.concatenate([[0], np.cumsum(np.resize(invalid, len(invalid) + self.block))])
@@ -176,7 +181,7 @@ class Plan:
 def plan_replay(
     recording: Recording,
     *,
-    channel: str | int = 0,
+    channels: Sequence[str | int] = (0,),
     sensors: int = 1,
     name: str | None = None,
     seconds: float | None = None,
@@ -184,14 +189,14 @@ def plan_replay(
     encoding: Encoding = "json",
     pipeline: str | None = None,
 ) -> Plan:
-    """Plan the replay of a recording's channel.
+    """Plan the replay of channels of a recording.
 
     Parameters
     ----------
     recording
         What to play.
-    channel
-        Name or number of the channel.
+    channels
+        Names or numbers of the channels.
     sensors
         How many sensors play it. They are called `name`-1, `name`-2 and so on.
     name
@@ -210,8 +215,9 @@ def plan_replay(
     """
     if sensors < 1:
         raise ReplayError(f"{sensors} sensors: expected at least 1")
-    _check_block(block)
-    samples = recording.channel(channel)
+    _check_block(block, len(channels))
+    chosen = [recording.channel(channel) for channel in channels]
+    samples = chosen[0] if len(chosen) == 1 else np.stack(chosen, axis=1)
     wanted = len(samples) if seconds is None else seconds * recording.sample_rate
     if not block <= wanted < np.inf:
         raise ReplayError(
@@ -238,10 +244,12 @@ def check_fits(plan: Plan, pipeline: Pipeline) -> None:
             f"the recording has {plan.sample_rate:.10g} Hz, and pipeline {name} takes {signal.sample_rate:.10g} Hz;"
             f" resample it: --resample {signal.sample_rate:.10g}"
         )
-    if signal.channels != 1:
-        raise ReplayError(f"pipeline {name} takes {signal.channels} channels, and a replay sends one; choose another")
+    if plan.channels != signal.channels:
+        raise ReplayError(
+            f"{plan.channels} channels: pipeline {name} takes {signal.channels}; name as many, each with --channel"
+        )
 
 
-def _check_block(block: int) -> None:
-    if not 1 <= block <= MAX_SAMPLES:
-        raise ReplayError(f"{block} samples a block: expected 1 to {MAX_SAMPLES}")
+def _check_block(block: int, channels: int) -> None:
+    if not 1 <= block * channels <= MAX_SAMPLES:
+        raise ReplayError(f"{block} samples a block: expected 1 to {MAX_SAMPLES // channels}")

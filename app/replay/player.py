@@ -51,12 +51,13 @@ def new_producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
 async def play(
     plan: Plan,
     producer: AIOKafkaProducer,
-    topic: str,
+    topic: str | Callable[[Message], str],
     *,
     speed: float = 1.0,
     tick: float | None = None,
     begin: float | None = None,
     on_progress: Callable[[Sent], object] | None = None,
+    on_message: Callable[[Message], object] | None = None,
 ) -> Sent:
     """Send a plan's blocks, each sensor's in order, and wait until the brokers have all.
 
@@ -70,7 +71,7 @@ async def play(
     producer
         A started one, from `new_producer`.
     topic
-        Where to.
+        Where to; a function of the message, where sensors move from topic to topic.
     speed
         Seconds of stream time a second; infinity for as fast as the brokers take them.
     tick
@@ -80,6 +81,8 @@ async def play(
     on_progress
         Called at the start and whenever blocks have been acknowledged, always with the same object, which goes on
         counting until the producer has stopped, even if `play` is cancelled.
+    on_message
+        Called with each message as it is handed over to be sent.
 
     Raises
     ------
@@ -88,10 +91,13 @@ async def play(
     """
     if not speed > 0:
         raise ReplayError(f"speed {speed:g}: expected a number above 0")
-    outbox = _Outbox(producer, topic, await _partitions(producer, topic), on_progress)
+    outbox = _Outbox(producer, on_progress)
+    if isinstance(topic, str):
+        await outbox.partitions_of(topic)  # refused before anything is encoded
     source = message_source(plan)
     if begin is None:
         begin = (time.time() - plan.duration) * 1000
+    name = topic if isinstance(topic, str) else "their topic"
     started = time.monotonic()
     if tick is None:
         tick = min(_TICK * speed, _LONGEST_TICK)
@@ -101,16 +107,18 @@ async def play(
             if due > time.monotonic():
                 await outbox.flush()
                 await asyncio.sleep(max(due - time.monotonic(), tick))
-            await outbox.add(message)
+            if on_message is not None:
+                on_message(message)
+            await outbox.add(topic if isinstance(topic, str) else topic(message), message)
         await outbox.flush()
         await outbox.delivered()
     except MessageSizeTooLargeError as error:
         raise ReplayError(
-            f"blocks of {plan.block} samples as {plan.encoding} are larger than {topic} takes;"
+            f"blocks of {plan.block} samples as {plan.encoding} are larger than {name} takes;"
             " give a smaller --block, or another --encoding"
         ) from error
     except KafkaError as error:
-        raise ReplayError(f"Kafka does not take blocks for {topic} ({error!r}); see the brokers' logs") from error
+        raise ReplayError(f"Kafka does not take blocks for {name} ({error!r}); see the brokers' logs") from error
     return outbox.sent
 
 
@@ -126,49 +134,49 @@ async def _partitions(producer: AIOKafkaProducer, topic: str) -> list[int]:
 class _Outbox:
     """Messages on their way: one open batch a partition, and what has been acknowledged."""
 
-    def __init__(
-        self,
-        producer: AIOKafkaProducer,
-        topic: str,
-        partitions: list[int],
-        on_progress: Callable[[Sent], object] | None,
-    ) -> None:
+    def __init__(self, producer: AIOKafkaProducer, on_progress: Callable[[Sent], object] | None) -> None:
         self.sent = Sent()
         self._producer = producer
-        self._topic = topic
-        self._all_partitions = partitions
         self._on_progress = on_progress
-        self._partition_of: dict[bytes, int] = {}
-        self._batches: dict[int, Any] = {}
-        self._contents: dict[int, Sent] = {}
+        self._partitions: dict[str, list[int]] = {}
+        self._partition_of: dict[tuple[str, bytes], int] = {}
+        self._batches: dict[tuple[str, int], Any] = {}
+        self._contents: dict[tuple[str, int], Sent] = {}
         self._unacknowledged: set[asyncio.Future[Any]] = set()
         self._error: BaseException | None = None
         self._report()
 
-    async def add(self, message: Message) -> None:
+    async def partitions_of(self, topic: str) -> list[int]:
+        """Give a topic's partitions, as they were when it was met first."""
+        if topic not in self._partitions:
+            self._partitions[topic] = await _partitions(self._producer, topic)
+        return self._partitions[topic]
+
+    async def add(self, topic: str, message: Message) -> None:
         """Put a message into its partition's batch; wait only if that is full and the one before still goes out."""
-        partition = self._partition_of.get(message.key)
+        partition = self._partition_of.get((topic, message.key))
         if partition is None:
-            partition = DefaultPartitioner()(message.key, self._all_partitions, [])
-            self._partition_of[message.key] = partition
-        batch = self._batches.get(partition)
+            partition = DefaultPartitioner()(message.key, await self.partitions_of(topic), [])
+            self._partition_of[topic, message.key] = partition
+        place = topic, partition
+        batch = self._batches.get(place)
         if batch is None or batch.append(key=message.key, value=message.value, timestamp=None) is None:
             if batch is not None:
-                await self._send(partition)
+                await self._send(place)
                 # `send_batch` does not wait while there is room, but what was sent before must get out.
                 await asyncio.sleep(0)
-            batch = self._batches[partition] = self._producer.create_batch()
-            self._contents[partition] = Sent()
+            batch = self._batches[place] = self._producer.create_batch()
+            self._contents[place] = Sent()
             batch.append(key=message.key, value=message.value, timestamp=None)
-        content = self._contents[partition]
+        content = self._contents[place]
         content.blocks += message.blocks
         content.messages += 1
         content.bytes += len(message.value)
 
     async def flush(self) -> None:
         """Send all open batches."""
-        for partition in list(self._batches):
-            await self._send(partition)
+        for place in list(self._batches):
+            await self._send(place)
 
     async def delivered(self) -> None:
         """Wait until all that was sent is acknowledged."""
@@ -176,13 +184,13 @@ class _Outbox:
             await asyncio.wait(self._unacknowledged)
         self._raise_error()
 
-    async def _send(self, partition: int) -> None:
+    async def _send(self, place: tuple[str, int]) -> None:
         self._raise_error()
-        batch = self._batches.pop(partition)
+        batch, (topic, partition) = self._batches.pop(place), place
         batch.close()
-        future = await self._producer.send_batch(batch, self._topic, partition=partition)
+        future = await self._producer.send_batch(batch, topic, partition=partition)
         self._unacknowledged.add(future)
-        future.add_done_callback(partial(self._acknowledged, self._contents.pop(partition)))
+        future.add_done_callback(partial(self._acknowledged, self._contents.pop(place)))
 
     def _acknowledged(self, content: Sent, future: asyncio.Future[Any]) -> None:
         self._unacknowledged.discard(future)

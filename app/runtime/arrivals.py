@@ -13,15 +13,15 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
-from typing import cast
+from typing import Protocol, cast
 
 from app import metrics
 from app.dsp.errors import SnapshotError
 from app.dsp.pipeline import Pipeline
 from app.dsp.snapshot import Position
 from app.dsp.stream import Deferral, Sensor
-from app.mirror.states import Claim
-from app.runtime.claims import FIRST_UNKNOWN, Claims
+from app.mirror.states import Claim, Claimed
+from app.runtime.claims import FIRST_UNKNOWN
 from app.runtime.copies import Copy, ReadSnapshots, newer, read_copies
 from app.runtime.emitter import Emitter
 from app.runtime.portion import Portion
@@ -33,6 +33,13 @@ from app.wire.reasons import Reason
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05
+
+
+class Claiming(Protocol):
+    """What claims sensors."""
+
+    async def claim(self, claims: Sequence[Claim], *, force: bool = False) -> dict[str, Claimed] | None:
+        """Give what Redis says of sensors; None where it says nothing, and the sensors' copies at hand have to do."""
 
 
 class Arrivals:
@@ -60,7 +67,7 @@ class Arrivals:
         self,
         tier: str,
         processor: Processor,
-        claims: Claims,
+        claims: Claiming,
         read_snapshots: ReadSnapshots,
         emitter: Emitter,
         after_run: Callable[[int, int], None],
@@ -76,6 +83,8 @@ class Arrivals:
         self.waiting: dict[str, Waiting] = {}
         #: Set when a sensor begins to wait for its state in a changed pipeline.
         self.changed_pipeline = asyncio.Event()
+        #: Gives the pipeline that a person has set of a sensor, to which its state is brought; set by the tier.
+        self.set_pipeline: Callable[[str], str] = lambda _sensor_id: ""
         #: Hands sensors of a partition over, and freezes them meanwhile; set by the tier.
         self.hand_over: Callable[[int, Sequence[str]], Awaitable[None]]
 
@@ -104,8 +113,7 @@ class Arrivals:
     def _keep(self, waiting: Waiting, portion: Portion) -> None:
         own = portion.only(portion.of({waiting.sensor_id}))
         own.pending.held += 1
-        waiting.portions.append(own)
-        waiting.samples += len(own.columns.values)
+        waiting.hold(own)
 
     @property
     def held_samples(self) -> int:
@@ -151,12 +159,12 @@ class Arrivals:
         for sensor_id in strangers & residents.keys():
             resident = residents[sensor_id]
             running = resident.engine.pipeline.name
-            if resident.partition != portion.partition:
+            if resident.partition != portion.partition or self.set_pipeline(sensor_id) == pipeline:
                 elsewhere.setdefault(resident.partition, []).append(sensor_id)
             else:
                 unusable[sensor_id] = (
                     f"sensor {sensor_id!r} runs pipeline {running}, not {pipeline}: send another pipeline's blocks"
-                    " under another sensorId"
+                    f" under another sensorId, or `continuum sensors set {sensor_id} --pipeline {pipeline}`"
                 )
         for partition, sensor_ids in elsewhere.items():
             await self.hand_over(partition, sensor_ids)
@@ -166,9 +174,7 @@ class Arrivals:
             if sensor_id in unknown:
                 firsts.setdefault(sensor_id, FIRST_UNKNOWN if seq is None else seq)
         copies = read_copies(self._read_snapshots, portion.partition, sorted(firsts))
-        answers = await self._claims.claim(
-            [_claim(id_, firsts[id_], copy, _source(portion)) for id_, copy in copies.items()]
-        )
+        answers = await self._claims.claim([_claim(id_, firsts[id_], copy, portion) for id_, copy in copies.items()])
         ready: dict[str, Copy | None] = {}
         for sensor_id, copy in copies.items():
             if sensor_id in self.waiting or sensor_id in residents:
@@ -178,8 +184,8 @@ class Arrivals:
             alone = answers is None and (copy is not None or firsts[sensor_id] in {0, FIRST_UNKNOWN})
             if alone or (answer is not None and answer.taken):
                 ready[sensor_id] = newer(copy, answer)
-            else:
-                self._wait(sensor_id, portion)
+            else:  # its blocks are held below
+                self.waiting[sensor_id] = Waiting(sensor_id, time.monotonic())
         unusable |= self._take_in(portion, ready)
         return await self._refuse(self._hold(portion), unusable)
 
@@ -201,11 +207,14 @@ class Arrivals:
     def _begin_upgrades(
         self, pipeline: str, partition: int, copies: Mapping[str, Copy | None]
     ) -> Mapping[str, Copy | None]:
-        """Let sensors wait whose state is of a pipeline that has been changed, and give the others."""
+        """Let sensors wait whose pipeline has been changed, or set to another, and give the others."""
+        present = self._processor.engines[pipeline].pipeline.fingerprint
         changed = {
             sensor_id: copy
             for sensor_id, copy in copies.items()
-            if copy is not None and self._processor.is_changed(pipeline, copy.fingerprint)
+            if copy is not None
+            and copy.fingerprint not in {None, present}
+            and (self._processor.is_changed(pipeline, copy.fingerprint) or self.set_pipeline(sensor_id) == pipeline)
         }
         if not changed:
             return copies
@@ -309,6 +318,7 @@ class Arrivals:
 
     async def resolve(self, in_hand: asyncio.Lock) -> None:
         """Claim what waits, and go on with what can be had; the lock keeps each sensor's blocks in order."""
+        await self._go_on_with_found(in_hand)
         now = time.monotonic()
         asked: dict[bool, list[Waiting]] = {False: [], True: []}
         for waiting in self.waiting.values():
@@ -326,7 +336,7 @@ class Arrivals:
                 copies |= read_copies(self._read_snapshots, partition, sensor_ids)
             answers = await self._claims.claim(
                 [
-                    _claim(waiting.sensor_id, waiting.first, copies[waiting.sensor_id], _source(waiting.portions[0]))
+                    _claim(waiting.sensor_id, waiting.first, copies[waiting.sensor_id], waiting.portions[0])
                     for waiting in some
                 ],
                 force=overdue,
@@ -340,6 +350,12 @@ class Arrivals:
                     if (answer is None or answer.taken) and not waiting.leaving:
                         claimed.append((waiting, newer(copies[waiting.sensor_id], answer)))
                 await self._resume(claimed, forced=overdue)
+
+    async def _go_on_with_found(self, in_hand: asyncio.Lock) -> None:
+        """Go on with sensors of ours whose missing blocks have come from another of our partitions."""
+        if any(waiting.found for waiting in self.waiting.values()):
+            async with in_hand:
+                await self._go_on([own for own in self.waiting.values() if own.found and not own.leaving], {})
 
     async def _resume(self, claimed: Iterable[tuple[Waiting, Copy | None]], *, forced: bool) -> None:
         """Go on with the blocks of sensors that are ours now."""
@@ -372,7 +388,12 @@ class Arrivals:
         for held in held_together(some):
             remaining = await self._refuse(held.portion, unusable)
             # One that has left again meanwhile is met anew.
-            known = (asked & held.begin & self._processor.residents.keys()) - self.waiting.keys()
+            residents = self._processor.residents
+            known = {
+                sensor_id
+                for sensor_id in (asked & held.begin & residents.keys()) - self.waiting.keys()
+                if residents[sensor_id].partition == held.portion.partition
+            }
             if firsts := remaining.firsts_of(known):
                 await self._run(remaining.up_to(firsts), confirmed=True)
                 remaining = remaining.without(firsts)
@@ -423,9 +444,9 @@ class Arrivals:
                 del self.waiting[sensor_id]
 
 
-def _claim(sensor_id: str, first: int, copy: Copy | None, source: str) -> Claim:
+def _claim(sensor_id: str, first: int, copy: Copy | None, portion: Portion) -> Claim:
     epoch, age = (0, (0, -1)) if copy is None else (copy.epoch, copy.age)
-    return Claim(sensor_id, first, epoch, *age, source)
+    return Claim(sensor_id, first, epoch, *age, _source(portion), portion.columns.pipeline.name)
 
 
 def _source(portion: Portion) -> str:

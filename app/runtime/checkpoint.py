@@ -3,9 +3,11 @@
 A checkpoint of a partition
 
 1. waits until the broker has all features and dead letters of the batches so far,
-2. writes the changed sensors' snapshots to the table and waits until the changelog has them,
+2. writes the changed sensors' snapshots to the table and waits until the changelog has them, some at a time: what a
+   state has counted meanwhile is acknowledged before it is written,
 3. hands them to the Redis mirror, without waiting for it,
-4. acks the batches, so that Faust commits them; a batch with blocks that are held, and all after it, stay.
+4. acks the batches, so that Faust commits them; a batch that was in hand when the checkpoint began, or had blocks that
+   were held, and all after it, stay.
 
 Whatever crashes in between, nothing is lost and no state counts a block twice: input after the commit is read
 again, a sensor whose snapshot is ahead skips what its source position covers, and the others repeat. A worker
@@ -16,9 +18,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, cast
 
 from app import metrics
 from app.mirror.mirror import Mirror
@@ -27,6 +32,10 @@ from app.runtime.claims import Claims
 from app.runtime.portion import Pending
 from app.runtime.processor import Processor
 from app.runtime.state_table import StateTable
+from app.tiers import TierDefaults
+
+if TYPE_CHECKING:
+    from faust.types import EventT
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +58,8 @@ class Checkpointer:
         Gives the consumer group's generation: work that began in an older one is dropped.
     confirm
         Tells whether the worker still has the partitions that a generation gave it.
-    interval
-        Longest time between a partition's checkpoints, s.
-    messages
-        Blocks of one sensor after which its partition is checkpointed.
+    own
+        The tier's values in force: when a partition is checkpointed, and how many states are taken in one go.
     """
 
     def __init__(
@@ -63,8 +70,7 @@ class Checkpointer:
         claims: Claims,
         generation: Callable[[], int],
         confirm: Callable[[int], Awaitable[bool]],
-        interval: float,
-        messages: int,
+        own: TierDefaults,
     ) -> None:
         self._processor = processor
         self._table = table
@@ -72,8 +78,9 @@ class Checkpointer:
         self._claims = claims
         self._generation = generation
         self._confirm = confirm
-        self._interval = interval
-        self._messages = messages
+        self._interval = own.checkpoint_seconds
+        self._messages = own.checkpoint_messages
+        self._at_once = own.at_once
         self._pending: defaultdict[int, list[Pending]] = defaultdict(list)
         self._due: dict[int, float] = {}
         self._locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -123,20 +130,34 @@ class Checkpointer:
             if not pending:
                 return
             started = time.monotonic()
-            # Taken in one go with the list of batches: nothing awaits between the two.
-            batches = list(pending)
-            states = self._processor.take_states(partition)
+            # One that is held now, or in hand, may change states that have been taken, and be done when they are saved.
+            batches = list(takewhile(lambda batch: not batch.held, pending))
+            held = pending[len(batches)] if len(batches) < len(pending) else None
             try:
-                await self._write(partition, generation, batches, states)
-                await self._allowed(generation)
+                await self._save(partition, generation)
             except Moved:
                 logger.warning("partition %d has moved on during its checkpoint: dropped", partition)
                 return
-            self._mirror.put(states)
             self._ack(partition, batches)
+            if held is not None:
+                pause = HELD_PAUSE if held.held else self._first_interval(partition)
+                self._due[partition] = min(self._due.get(partition, math.inf), time.monotonic() + pause)
             metrics.CHECKPOINTS.inc()
             metrics.CHECKPOINT_SECONDS.observe(time.monotonic() - started)
             self.last_finished = time.time()
+
+    async def _save(self, partition: int, generation: int) -> None:
+        """Write the states that have changed so far, some at a time, so that other tiers' sensors need not wait."""
+        left = self._processor.changed(partition)
+        while True:
+            # A state may have counted batches that came since; nothing awaits between it and their list.
+            states = self._processor.take_states(partition, min(left, self._at_once))
+            await self._write(partition, generation, list(self._pending.get(partition, ())), states)
+            await self._allowed(generation)
+            self._mirror.put(states)
+            left -= len(states)
+            if left <= 0 or not states:
+                return
 
     async def hand_over(self, partition: int, sensor_ids: Sequence[str]) -> None:
         """Save some sensors' states where others find them, and release the sensors; acks nothing."""
@@ -167,13 +188,10 @@ class Checkpointer:
             raise Moved
 
     def _ack(self, partition: int, batches: list[Pending]) -> None:
-        """Ack batches up to the first that is held."""
+        """Ack batches of which everything is saved."""
         pending = self._pending[partition]
         for batch in batches:
-            if batch.held:
-                self._due[partition] = time.monotonic() + HELD_PAUSE
-                return
-            batch.event.ack()
+            cast("EventT[Any]", batch.event).ack()
             pending.remove(batch)
 
     def release(self, partitions: Iterable[int]) -> None:

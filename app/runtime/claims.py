@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from app.mirror.ownership import Ownership
 from app.mirror.states import Claim, Claimed, Saved, Wanted
+from app.sensors.described import Described, described
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,10 @@ class Claims:
         """Claim sensors; gives what Redis says of each."""
         answers = await self._ask(partial(self._ownership.claim, claims, force=force))
         return None if answers is None else {answer.sensor_id: answer for answer in answers}
+
+    async def described(self, sensor_ids: Sequence[str]) -> dict[str, Described] | None:
+        """Ask what is known of sensors."""
+        return await self._ask(partial(described, self._ownership.redis, self._ownership.prefix, sensor_ids))
 
     async def save(self, states: Sequence[Saved]) -> list[Saved] | None:
         """Save states; gives the refused ones."""

@@ -44,6 +44,7 @@ class Definitions(Service):
         self._prefix = prefix
         self._folder = folder
         self._pipelines = list(pipelines)
+        self._names: dict[bytes, str] = {}
 
     async def on_start(self) -> None:
         """Keep copies in the data folder."""
@@ -80,6 +81,16 @@ class Definitions(Service):
             if pipeline.fingerprint == fingerprint:
                 return pipeline
         return None
+
+    def name_of(self, fingerprint: bytes) -> str:
+        """Name of the pipeline of a fingerprint, as far as the data folder knows it; else empty."""
+        if fingerprint not in self._names:
+            path = self._path(fingerprint)
+            name = ""
+            with suppress(OSError, PipelineError):
+                name = parse_pipeline(path.read_text(encoding="utf-8"), str(path)).name
+            self._names[fingerprint] = name
+        return self._names[fingerprint]
 
     def _path(self, fingerprint: bytes) -> Path:
         return self._folder / f"{fingerprint.hex()}.toml"

@@ -17,9 +17,7 @@ from app.runtime.arrivals import Arrivals
 from app.runtime.checkpoint import Checkpointer
 from app.runtime.claims import FIRST_UNKNOWN, Claims
 from app.runtime.processor import Processor, Resident
-
-EVICTED_AT_ONCE = 500
-"""Idle sensors that leave in one go; the others wait for the next look."""
+from app.tiers import TierDefaults
 
 
 class Departures:
@@ -35,8 +33,8 @@ class Departures:
         Messages of a partition of the tier's topic that are not processed yet.
     handoff_wait
         How long another tier waits for a sensor, s.
-    idle_after
-        Time without a block after which a sensor leaves memory, s.
+    own
+        The tier's values in force: when a sensor is idle, and how many such leave in one go.
     """
 
     def __init__(
@@ -48,7 +46,7 @@ class Departures:
         claims: Claims,
         lag: Callable[[int], int],
         handoff_wait: float,
-        idle_after: float,
+        own: TierDefaults,
     ) -> None:
         self._tier = tier
         self._processor = processor
@@ -57,7 +55,8 @@ class Departures:
         self._claims = claims
         self._lag = lag
         self._patience = handoff_wait / 2
-        self._idle_after = idle_after
+        self._idle_after = own.idle_after
+        self._at_once = own.at_once
         #: When each sensor that is wanted was first asked for, s.
         self._asked: dict[Wanted, float] = {}
         self._lost: set[str] = set()
@@ -113,9 +112,18 @@ class Departures:
 
     async def evict_idle(self) -> None:
         """Let sensors go that have had no block for `idle_after`."""
-        idle = self._processor.idle(time.monotonic() - self._idle_after)[:EVICTED_AT_ONCE]
-        metrics.EVICTED.labels(self._tier).inc(len(idle))
-        await self._leave(idle)
+        idle = self._processor.idle(time.monotonic() - self._idle_after)
+        # Of one partition together, so that one write takes many.
+        idle.sort(key=lambda resident: resident.partition)
+        for begin in range(0, len(idle), self._at_once):
+            since = time.monotonic() - self._idle_after
+            # Some may have had a block while others left.
+            some = [own for own in idle[begin : begin + self._at_once] if self._is_here(own) and own.used < since]
+            metrics.EVICTED.labels(self._tier).inc(len(some))
+            await self._leave(some)
+
+    def _is_here(self, resident: Resident) -> bool:
+        return self._processor.residents.get(resident.sensor.id) is resident
 
     async def _leave(self, residents: Iterable[Resident]) -> None:
         by_partition: defaultdict[int, list[str]] = defaultdict(list)

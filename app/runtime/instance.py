@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from io import TextIOWrapper
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from app.errors import ContinuumError
 from app.settings import Settings
@@ -58,10 +58,11 @@ class Instance:
         (self.folder / _URL_FILE).write_text(f"{os.getpid()} {url}")
 
 
-def claim_instance(settings: Settings) -> Instance:
+def claim_instance(settings: Settings, kind: Literal["worker", "function"] = "worker") -> Instance:
     """Take the first identity in the data folder that no living worker has, or a new one.
 
-    Names are random, so that workers of several machines do not meet in one group; they are kept in the folder.
+    Names are random, so that workers of several machines do not meet in one group; they are kept in the folder. The
+    settings may name a worker; functions have identities of their own.
 
     Raises
     ------
@@ -69,9 +70,9 @@ def claim_instance(settings: Settings) -> Instance:
         The name was set, and a living worker on this machine has it.
     """
     workers = settings.datadir / "workers"
-    if settings.instance is not None:
+    if kind == "worker" and settings.instance is not None:
         taken = any(worker.name == settings.instance for worker in living_workers(settings.datadir))
-        instance = None if taken else _try(workers / settings.instance, settings.instance)
+        instance = None if taken else _try(workers / settings.instance, settings.instance, kind)
         if instance is None:
             raise ContinuumError(
                 f"CONTINUUM_INSTANCE={settings.instance}: a worker of this name is running on {workers};"
@@ -79,13 +80,13 @@ def claim_instance(settings: Settings) -> Instance:
             )
         return instance
     for number in count(1):
-        instance = _try(workers / str(number), None)
+        instance = _try(workers / (str(number) if kind == "worker" else f"{kind}-{number}"), None, kind)
         if instance is not None:
             return instance
     raise AssertionError("unreachable")
 
 
-def _try(folder: Path, name: str | None) -> Instance | None:
+def _try(folder: Path, name: str | None, kind: str) -> Instance | None:
     folder.mkdir(parents=True, exist_ok=True)
     lock = (folder / _NAME_FILE).open("a+")
     try:
@@ -96,7 +97,7 @@ def _try(folder: Path, name: str | None) -> Instance | None:
     lock.seek(0)
     known = lock.read().strip()
     if name is None:
-        name = known or f"worker-{secrets.token_hex(4)}"
+        name = known or f"{kind}-{secrets.token_hex(4)}"
     if name != known:
         lock.truncate(0)
         lock.write(name)

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
-
-from faust.types import EventT
+from typing import TYPE_CHECKING, Any
 
 from app.dsp.snapshot import Position
 from app.wire.decode import BlockColumns, Record
+
+if TYPE_CHECKING:
+    from faust.types import EventT
 
 
 class Pending:
@@ -20,10 +21,10 @@ class Pending:
     Parameters
     ----------
     event
-        Its Faust event; held until it is acked.
+        Its Faust event, held until it is acked; None where the batch came otherwise.
     """
 
-    def __init__(self, event: EventT[Any]) -> None:
+    def __init__(self, event: EventT[Any] | None = None) -> None:
         self.event = event
         self.sent: list[asyncio.Future[Any]] = []
         """Done when the broker has what the batch gave."""

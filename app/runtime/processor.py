@@ -6,6 +6,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import NamedTuple, cast
 
 import msgspec
@@ -63,6 +64,31 @@ class Output(NamedTuple):
     """Sensors whose shadow has settled."""
 
 
+class _Engines(dict[str, Engine]):
+    """Engines by their pipelines' names, each made when it is first asked for."""
+
+    def __init__(self, pipelines: Mapping[str, Pipeline], *, fuse: bool) -> None:
+        super().__init__()
+        self._pipelines = pipelines
+        self._fuse = fuse
+
+    def __missing__(self, name: str) -> Engine:
+        engine = self[name] = Engine(self._pipelines[name], fuse=self._fuse)
+        return engine
+
+
+class _Encoders(dict[Engine, FeatureEncoder]):
+    """Encoders of engines' features, each made when it is first asked for."""
+
+    def __init__(self, tier: str) -> None:
+        super().__init__()
+        self._tier = tier
+
+    def __missing__(self, engine: Engine) -> FeatureEncoder:
+        encoder = self[engine] = FeatureEncoder(engine.pipeline, self._tier)
+        return encoder
+
+
 class Processor:
     """The engines of a tier, and which sensor's state changed in which partition.
 
@@ -72,13 +98,19 @@ class Processor:
         Its name, for the feature records.
     pipelines
         Known pipelines by name.
+    cold
+        Whether to make only the engines that are used, and without numba, which takes longer to load than it saves
+        over a few events; else all at once, so that no batch waits for it.
     """
 
-    def __init__(self, tier: str, pipelines: Mapping[str, Pipeline]) -> None:
-        self.engines = {name: Engine(pipeline) for name, pipeline in pipelines.items()}
+    def __init__(self, tier: str, pipelines: Mapping[str, Pipeline], *, cold: bool = False) -> None:
+        self.engines = _Engines(pipelines, fuse=not cold)
+        if not cold:
+            for name in pipelines:
+                self.engines[name]
         self.residents: dict[str, Resident] = {}
-        self._tier = tier
-        self._encoders = {engine: FeatureEncoder(engine.pipeline, tier) for engine in self.engines.values()}
+        self._pipelines = pipelines
+        self._encoders = _Encoders(tier)
         #: Engines of pipelines that have changed since, by the engine that replaces each and its fingerprint.
         self._former: dict[tuple[Engine, bytes], Engine] = {}
         self._shadowed = 0
@@ -105,7 +137,7 @@ class Processor:
         """Whether a fingerprint is that of no pipeline there is, so that the one of this name may come after it."""
         # Most are its own.
         return fingerprint not in {None, self.engines[pipeline].pipeline.fingerprint} and all(
-            engine.pipeline.fingerprint != fingerprint for engine in self.engines.values()
+            pipeline.fingerprint != fingerprint for pipeline in self._pipelines.values()
         )
 
     def take_in(self, pipeline: str, partition: int, snapshots: Mapping[str, bytes | None]) -> list[Sensor]:
@@ -148,7 +180,6 @@ class Processor:
             # The input is decoded as the present one says, and missing samples are no part of a state's identity.
             former = replace(former, name=now.name, gap=now.gap, max_gap=now.max_gap, non_finite=now.non_finite)
             self._former[key] = Engine(former)
-            self._encoders[self._former[key]] = FeatureEncoder(former, self._tier)
         old = self._former[key]
         sensors = old.restore(snapshots)
         moment = time.monotonic()
@@ -256,9 +287,25 @@ class Processor:
         """Sensors in memory."""
         return len(self.residents)
 
-    def take_states(self, partition: int) -> list[Saved]:
-        """States of a partition's sensors that changed since they were taken last."""
-        return _saved(self._changed.pop(partition, {}))
+    def changed(self, partition: int) -> int:
+        """How many of a partition's sensors changed since their states were taken last."""
+        return len(self._changed.get(partition, ()))
+
+    def take_states(self, partition: int, most: int | None = None) -> list[Saved]:
+        """States of a partition's sensors that changed since they were taken last: those first that wait longest.
+
+        Parameters
+        ----------
+        partition
+            Whose sensors.
+        most
+            How many at the most; None for all.
+        """
+        changed = self._changed.get(partition, {})
+        taken = list(islice(changed, most))
+        for resident in taken:
+            del changed[resident]
+        return _saved(taken)
 
     def states_of(self, sensor_ids: Iterable[str]) -> list[Saved]:
         """States of sensors in memory, changed or not; they count as taken."""

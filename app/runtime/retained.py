@@ -32,7 +32,6 @@ async def read_back(
     log: Stretch,
     headers: Mapping[str, Header],
     pipeline: Pipeline,
-    default: str,
 ) -> dict[str, Choice]:
     """Read a partition backwards until each sensor has what its pipeline needs, or nothing is left.
 
@@ -47,9 +46,7 @@ async def read_back(
     headers
         Of the snapshots, by sensor.
     pipeline
-        The changed one.
-    default
-        Name of the pipeline of blocks that name none.
+        The changed one; blocks that name none are taken for its own.
 
     Raises
     ------
@@ -68,9 +65,7 @@ async def read_back(
         if start >= end:
             break
         reached = {sensor_id for sensor_id in missing if low[sensor_id] > start}
-        chunk = await _blocks(
-            consumer, partition, Stretch(start, end), {id_: low[id_] for id_ in reached}, pipeline, default
-        )
+        chunk = await _blocks(consumer, partition, Stretch(start, end), {id_: low[id_] for id_ in reached}, pipeline)
         for sensor_id in reached:
             low[sensor_id] = start
             if not chunk[sensor_id] and start:
@@ -92,7 +87,6 @@ async def _blocks(
     stretch: Stretch,
     ends: Mapping[str, int],
     pipeline: Pipeline,
-    default: str,
 ) -> defaultdict[str, list[RetainedBlock]]:
     """Read the blocks of some sensors in a stretch, each up to an offset; what cannot be decoded is passed over."""
     found: defaultdict[str, list[RetainedBlock]] = defaultdict(list)
@@ -100,7 +94,7 @@ async def _blocks(
     async for records in read(consumer, {partition: stretch}):
         own = [record for record in records if _may_be_of(record, keys)]
         for begin in range(0, len(own), DECODED_AT_ONCE):
-            _collect(own[begin : begin + DECODED_AT_ONCE], ends, pipeline, default, found)
+            _collect(own[begin : begin + DECODED_AT_ONCE], ends, pipeline, found)
             await asyncio.sleep(0)
     return found
 
@@ -114,10 +108,9 @@ def _collect(
     records: Sequence[ConsumerRecord],
     ends: Mapping[str, int],
     pipeline: Pipeline,
-    default: str,
     found: defaultdict[str, list[RetainedBlock]],
 ) -> None:
-    for columns in decode(records, {pipeline.name: pipeline}, default).columns:
+    for columns in decode(records, {pipeline.name: pipeline}, pipeline.name).columns:
         for number, sensor_id in enumerate(columns.sensor_ids):
             offset = records[columns.records[number]].offset
             if offset < ends.get(sensor_id, 0):

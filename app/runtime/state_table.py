@@ -14,7 +14,7 @@ from yarl import URL
 from app.runtime.outbox import Outgoing
 from app.runtime.snapshot_store import SnapshotStore
 from app.settings import TierName
-from app.topics import SENSOR_PARTITIONS, changelog_topic
+from app.topics import changelog_topic
 
 if TYPE_CHECKING:
     from app.faust_app import ContinuumApp
@@ -32,6 +32,8 @@ ROCKSDB_OPTIONS = {
 
 class StateTable(Table[bytes, bytes]):
     """Table from sensor id to snapshot bytes, in the partition that the sensor's messages come from.
+
+    It has as many partitions as its changelog has on the brokers, which are as many as the sensors' topic has.
 
     `table[key] = value` would cost 200 µs, put the value on disk before the changelog has it, and only log if the
     changelog never gets it. `write` sends a partition's snapshots to the changelog in batches, waits for the
@@ -53,7 +55,6 @@ class StateTable(Table[bytes, bytes]):
             f"{tier}-state",
             key_type=bytes,
             value_type=bytes,
-            partitions=SENSOR_PARTITIONS[tier],
             options=dict(ROCKSDB_OPTIONS),
             help=f"Snapshots of the sensors of tier {tier}.",
         )

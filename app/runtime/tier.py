@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from faust import Stream
@@ -16,21 +16,22 @@ from app.dsp.snapshot import Position
 from app.mirror.mirror import Mirror
 from app.mirror.ownership import Ownership
 from app.mirror.states import Saved
-from app.pipelines import TIER_PIPELINES
 from app.runtime.arrivals import POLL_SECONDS, Arrivals
 from app.runtime.checkpoint import Checkpointer
 from app.runtime.claims import Claims
 from app.runtime.copies import saved_from
 from app.runtime.departures import Departures
 from app.runtime.emitter import Emitter
+from app.runtime.lingering import LingeringOutbox
 from app.runtime.portion import Pending, Portion
 from app.runtime.processor import Processor
+from app.runtime.resolver import Resolver
 from app.runtime.state_table import StateTable
 from app.runtime.upgrade import Upgrades
 from app.settings import TierName
-from app.topics import sensor_topic
+from app.tiers import in_force
+from app.topics import TopicError, sensor_topic
 from app.transport.batch import PartitionBatch
-from app.wire.decode import decode
 
 if TYPE_CHECKING:
     from app.faust_app import ContinuumApp
@@ -63,14 +64,16 @@ class Tier(Service):
         self.app = app
         self.name = name
         self.topic = sensor_topic(settings, name)
-        self._pipeline = TIER_PIPELINES[name]
-        self._idle_pause = settings.idle_after / IDLE_LOOKS
+        own = in_force(settings, name)
+        self._at_once = own.at_once
+        self._idle_pause = own.idle_after / IDLE_LOOKS
         self.processor = Processor(name, app.pipelines)
         self._table = table
         ownership = Ownership(app.redis, settings.topic_prefix, name, settings.handoff_wait)
         claims = Claims(ownership)
         self.mirror = Mirror(ownership, on_refused=self._lose, resync=self._all_states)
-        self.emitter = Emitter(app.outbox, settings, name)
+        outbox = LingeringOutbox(app.batch_producer, own.linger) if own.linger else app.outbox
+        self.emitter = Emitter(outbox, settings, name)
         self.checkpoints = Checkpointer(
             self.processor,
             table,
@@ -78,12 +81,22 @@ class Tier(Service):
             claims,
             lambda: app.consumer_generation_id,
             self._confirm,
-            settings.checkpoint_seconds,
-            settings.checkpoint_messages,
+            own,
         )
         self.arrivals = Arrivals(
             name, self.processor, claims, table.read, self.emitter, self.checkpoints.after_run, settings.handoff_wait
         )
+        self._resolver = Resolver(
+            own.pipeline,
+            app.pipelines,
+            app.sensors_table.metas,
+            self.processor.residents,
+            self.arrivals.waiting,
+            claims,
+            table.read,
+            app.definitions.name_of,
+        )
+        self.arrivals.set_pipeline = self._resolver.set_pipeline
         self._departures = Departures(
             name,
             self.processor,
@@ -92,14 +105,37 @@ class Tier(Service):
             claims,
             lambda partition: app.batches.lag(TP(self.topic, partition)),
             settings.handoff_wait,
-            settings.idle_after,
+            own,
         )
         self._in_hand = asyncio.Lock()
-        self._upgrades = Upgrades(
-            settings, self._pipeline, app.pipelines, self.arrivals, app.definitions, self._in_hand
-        )
+        self._upgrades = Upgrades(settings, app.pipelines, self.arrivals, app.definitions, self._in_hand)
         super().__init__(**kwargs)
         app.tiers[name] = self
+
+    def check_assigned(self, active: Iterable[TP]) -> None:
+        """Refuse partitions whose blocks and states are not assigned together, or that were not there at the start.
+
+        Parameters
+        ----------
+        active
+            All that this worker owns now.
+
+        Raises
+        ------
+        TopicError
+            Somebody has raised a topic's partitions beneath the workers.
+        """
+        states = self._table.changelog_topic_name
+        by_topic: dict[str, set[int]] = {self.topic: set(), states: set()}
+        for tp in active:
+            by_topic.get(tp.topic, set()).add(tp.partition)
+        count = self.app.partitions[self.topic]
+        if by_topic[self.topic] != by_topic[states] or any(number >= count for number in by_topic[self.topic]):
+            raise TopicError(
+                f"the partitions of {self.topic} or {states} were raised while workers ran, from {count}: a sensor's"
+                " state would not be where its blocks are. Stop all workers of the tier, and run `continuum topics"
+                f" repartition --tier {self.name} --partitions N` with the count that the topic has now"
+            )
 
     async def consume(self, stream: StreamT[Any]) -> None:
         """Consume a stream of partition batches, for ever.
@@ -112,6 +148,7 @@ class Tier(Service):
 
     async def process(self, event: EventT[Any]) -> None:
         """Process a batch: change state, send features and dead letters."""
+        await self.app.sensors_table.caught_up.wait()
         while self.arrivals.held_samples > MOST_HELD and not self.should_stop:
             await self.sleep(POLL_SECONDS)
         async with self._in_hand:
@@ -124,14 +161,15 @@ class Tier(Service):
             pending = Pending(event)
             self.checkpoints.add(message.partition, pending)
             started = time.perf_counter()
-            for records in _slices(batch.records):
+            for records in slices(batch.records, self._at_once):
                 await self._process(records, message.partition, pending)
+                await asyncio.sleep(0)
             pending.held -= 1
             metrics.BATCH_SECONDS.labels(self.name).observe(time.perf_counter() - started)
             metrics.SENSORS.labels(self.name).set(self.processor.sensor_count)
 
     async def _process(self, records: Sequence[Any], partition: int, pending: Pending) -> None:
-        decoded = decode(records, self.app.pipelines, self._pipeline)
+        decoded = await self._resolver.decode(records, partition)
         bad = [(why, records[why.record]) for why in decoded.bad]
         if bad:
             with pending.sending():
@@ -198,12 +236,12 @@ class Tier(Service):
             await self._departures.evict_idle()
 
 
-def _slices(records: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """Split a batch where it is large: compressed, a small one may hold gigabytes of samples."""
+def slices(records: Sequence[Any], at_once: int) -> Iterator[Sequence[Any]]:
+    """Split a batch into parts of so many records, fewer where they are large: a small one may hold gigabytes."""
     begin = size = 0
     for number, record in enumerate(records):
         length = len(record.value or b"")
-        if size + length > SLICE_BYTES and number > begin:
+        if number - begin == at_once or (size + length > SLICE_BYTES and number > begin):
             yield records[begin:number]
             begin, size = number, 0
         size += length

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -23,11 +23,13 @@ from app.dsp.warmup import USELESS, Choice, Warmed, warm_up
 from app.kafka_client import BrokerError
 from app.kafka_reader import Stretches, retained, topic_reader
 from app.runtime.arrivals import Arrivals
-from app.runtime.definitions import Definitions
 from app.runtime.retained import read_back
 from app.runtime.waiting import Upgrade, Waiting
 from app.settings import Settings
 from app.topics import TopicError
+
+if TYPE_CHECKING:
+    from app.runtime.definitions import Definitions
 
 logger = logging.getLogger(__name__)
 
@@ -55,14 +57,12 @@ class Upgrades:
     ----------
     settings
         Of the worker.
-    default
-        Name of the pipeline of blocks that name none.
     pipelines
         Known ones by name.
     arrivals
         Where the sensors wait.
     definitions
-        Of the pipelines before.
+        Of the pipelines before; None where no shadows are run.
     in_hand
         Held while sensors go on, so that each one's blocks stay in order.
     """
@@ -70,14 +70,12 @@ class Upgrades:
     def __init__(
         self,
         settings: Settings,
-        default: str,
-        pipelines: dict[str, Pipeline],
+        pipelines: Mapping[str, Pipeline],
         arrivals: Arrivals,
-        definitions: Definitions,
+        definitions: Definitions | None,
         in_hand: asyncio.Lock,
     ) -> None:
         self._settings = settings
-        self._default = default
         self._pipelines = pipelines
         self._arrivals = arrivals
         self._definitions = definitions
@@ -90,18 +88,26 @@ class Upgrades:
             await changed.wait()
             await asyncio.sleep(GATHER_SECONDS)
             changed.clear()
-            wanted = [(waiting, cast("Upgrade", waiting.upgrade)) for waiting in self._arrivals.upgrading()]
             try:
-                await self._serve(wanted)
+                await self.serve()
             except (KafkaError, BrokerError) as error:
                 # What cannot be read now is not lost: nobody starts cold for that.
-                logger.warning("the retained input cannot be read (%s); %d sensors wait", error, len(wanted))
+                count = len(self._arrivals.upgrading())
+                logger.warning("the retained input cannot be read (%s); %d sensors wait", error, count)
                 await asyncio.sleep(RETRY_SECONDS)
                 changed.set()
 
-    async def _serve(self, wanted: Sequence[_Wanted]) -> None:
-        if self._settings.shadow:
-            wanted = await self._begin_shadows(wanted)
+    async def serve(self) -> None:
+        """Serve the sensors that wait now.
+
+        Raises
+        ------
+        KafkaError, BrokerError
+            What is retained of their input cannot be read; they go on waiting.
+        """
+        wanted = [(waiting, cast("Upgrade", waiting.upgrade)) for waiting in self._arrivals.upgrading()]
+        if self._settings.shadow and self._definitions is not None:
+            wanted = await self._begin_shadows(wanted, self._definitions)
         groups: defaultdict[tuple[str, int, str], list[_Wanted]] = defaultdict(list)
         for waiting, upgrade in wanted:
             source = upgrade.copy.position
@@ -139,7 +145,7 @@ class Upgrades:
         headers = {waiting.sensor_id: read_header(cast("bytes", upgrade.copy.snapshot)) for waiting, upgrade in group}
         choices: dict[str, Choice] = dict.fromkeys(headers, USELESS)
         if source in logs:
-            choices = await read_back(consumer, source, logs[source], headers, pipeline, self._default)
+            choices = await read_back(consumer, source, logs[source], headers, pipeline)
         warmed: dict[str, Warmed] = {}
         ids = list(headers)
         for begin in range(0, len(ids), WARMED_AT_ONCE):
@@ -152,10 +158,10 @@ class Upgrades:
                 own = warmed[waiting.sensor_id]
                 await self._arrivals.upgraded(waiting, upgrade, own.snapshot, "warm" if own.settled else "cold")
 
-    async def _begin_shadows(self, wanted: Sequence[_Wanted]) -> list[_Wanted]:
+    async def _begin_shadows(self, wanted: Sequence[_Wanted], definitions: Definitions) -> list[_Wanted]:
         """Let the sensors go on in the pipeline before, where its definition is known; gives the others."""
         former = {
-            fingerprint: await self._definitions.find(fingerprint)
+            fingerprint: await definitions.find(fingerprint)
             for fingerprint in {upgrade.copy.fingerprint for _, upgrade in wanted}
             if fingerprint is not None
         }
@@ -166,7 +172,9 @@ class Upgrades:
                 changed = self._pipelines[upgrade.pipeline]
                 # One that never settles would never take over; one that keeps one value in so many would keep others.
                 may_shadow = changed.settle_samples < NEVER and changed.period == 1
-                if own is not None and own.signal == changed.signal and may_shadow:
+                # Records carry one pipeline's name and fields: one that is set has its own from its first block on.
+                is_same = own is not None and (own.name, own.signal) == (changed.name, changed.signal)
+                if own is not None and is_same and may_shadow:
                     await self._arrivals.shadowed(waiting, upgrade, own)
                 else:
                     others.append((waiting, upgrade))

@@ -35,11 +35,26 @@ class Waiting:
     """Its state is being handed over; it can be claimed again afterwards."""
     upgrade: Upgrade | None = None
     """It is ours, and waits for its state in a changed pipeline."""
+    found: bool = False
+    """Blocks have come, from another partition of ours, that go before those that were held already."""
     asked: bool = False
     """Whoever may have had samples that are missing before its blocks has been asked."""
     portions: list[Portion] = field(default_factory=list)
     samples: int = 0
     """Values held."""
+
+    def hold(self, portion: Portion) -> None:
+        """Take blocks of the sensor: behind what its partition has given, and in their time among those of others."""
+        timestamp = portion.columns.timestamps[0]
+        place = len(self.portions)
+        while place:
+            before = self.portions[place - 1]
+            if before.partition == portion.partition or before.columns.timestamps[0] <= timestamp:
+                break
+            place -= 1
+        self.found |= self.patient and place == 0 and bool(self.portions)
+        self.portions.insert(place, portion)
+        self.samples += len(portion.columns.values)
 
     def give_up(self, partitions: Container[int]) -> bool:
         """Forget what is held, or to be upgraded, of some partitions; tells whether anything was."""
@@ -75,7 +90,7 @@ def held_together(some: Sequence[Waiting]) -> list[HeldTogether]:
     alone: list[HeldTogether] = []
     for waiting in some:
         if len({portion.partition for portion in waiting.portions}) > 1:
-            # It has come from one partition to another: only their arrival tells the order of its blocks.
+            # It has come from one partition to another: they are in order, but are not to be joined.
             first = frozenset({waiting.sensor_id})
             alone += [
                 HeldTogether(own, 1, frozenset() if number else first) for number, own in enumerate(waiting.portions)

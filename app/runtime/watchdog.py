@@ -20,6 +20,7 @@ from mode import Service
 
 from app.errors import ContinuumError
 from app.kafka_client import admin_client, client_options, started
+from app.tiers import in_force
 
 if TYPE_CHECKING:
     from app.faust_app import ContinuumApp
@@ -117,7 +118,8 @@ class Watchdog(Service):
         self._main_loop: asyncio.AbstractEventLoop
         settings = app.settings
         # A commit is due when a checkpoint is; a group may take its time to rebalance.
-        self._limit = settings.watchdog_seconds + settings.checkpoint_seconds
+        due = max(in_force(settings, tier).checkpoint_seconds for tier in settings.tiers)
+        self._limit = settings.watchdog_seconds + due
         self._pause = min(LOOK_SECONDS, self._limit / 4)
 
     async def on_start(self) -> None:

@@ -9,13 +9,13 @@ from app.kafka_client import BrokerError
 from app.kafka_reader import topic_reader
 from app.redis_client import REDIS_ERRORS, explain, redis_client
 from app.runtime.outbox import partition_of
-from app.settings import Settings, SettingsError, TierName
+from app.settings import TIERS, Settings, SettingsError, TierName
 from app.state_copies.changelog import changelog_copies, changelog_stretches
 from app.state_copies.copies import PLACES, Place, StateCopy, newest, supersedes
 from app.state_copies.errors import StateError
 from app.state_copies.mirrored import read_mirrored
 from app.state_copies.tables import TableError, read_table, table_partitions
-from app.topics import STATEFUL_TIERS, TopicError, changelog_topic, sensor_topic
+from app.topics import TopicError, changelog_topic, sensor_topic
 
 
 @dataclass
@@ -63,7 +63,7 @@ async def find_copies(
     sensor_id: str,
     *,
     places: Sequence[Place] = PLACES,
-    tiers: Sequence[TierName] = STATEFUL_TIERS,
+    tiers: Sequence[TierName] = TIERS,
 ) -> Search:
     """Look for a sensor's state in Redis, in the tables of this data folder's workers, and on the changelogs.
 

@@ -12,6 +12,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 from mode.utils.futures import notify
 
+from app.topics import TopicError
 from app.transport.batch import PartitionBatch
 from app.transport.deliveries import Deliveries
 from app.transport.lease import Lease
@@ -266,6 +267,16 @@ class Consumer(driver.Consumer):
                 await self.commit()
 
     # -- rebalancing
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Take partitions over, if what was checked before the start still holds of them."""
+        try:
+            for tier in self.app.tiers.values():
+                tier.check_assigned(self.app.assignor.assigned_actives())
+        except TopicError as error:
+            await self.crash(error)
+            return
+        await super().on_partitions_assigned(assigned, generation_id)
 
     def may_write(self, generation: int) -> bool:
         """Whether this worker surely has the partitions of a generation, so that it may write their state.

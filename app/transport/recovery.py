@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from faust.tables import manager, recovery
 from faust.types import TP
+from faust.types.tables import CollectionT
 
 if TYPE_CHECKING:
     from faust.app import App
@@ -74,6 +75,10 @@ class Recovery(recovery.Recovery):
 
 class TableManager(manager.TableManager):
     """Table manager with our recovery."""
+
+    def add(self, table: CollectionT) -> CollectionT:
+        """Add a table to those that are shared out and recovered; a global one follows its changelog by itself."""
+        return table if table.is_global else super().add(table)
 
     @property
     def recovery(self) -> Recovery:

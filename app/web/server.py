@@ -11,8 +11,10 @@ from faust.web.drivers import aiohttp as driver
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from yarl import URL
 
+from app import metrics
 from app.redis_client import REDIS_ERRORS
 from app.runtime.heartbeat import all_workers
+from app.web.blocks import BlockIntake
 from app.web.status import Workers, is_ready, worker_status
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class Web(driver.Web):
     def __init__(self, app: ContinuumApp, **kwargs: Any) -> None:
         super().__init__(app, **kwargs)
         pages = _Pages(app)
+        self._intake = BlockIntake(app)
         self.web_app.on_response_prepare.append(_secure)
         self.web_app.router.add_routes(
             [
@@ -50,8 +53,14 @@ class Web(driver.Web):
                 web.get("/healthz", pages.alive),
                 web.get("/readyz", pages.ready),
                 web.get("/metrics", pages.metrics),
+                web.post("/v1/blocks", self._intake.post),
             ]
         )
+
+    async def on_stop(self) -> None:
+        """Stop what takes blocks, after the last request has been answered."""
+        await super().on_stop()
+        await self._intake.stop()
 
     @property
     def url(self) -> URL:
@@ -94,6 +103,9 @@ class _Pages:
         return web.json_response({"ready": ready}, status=200 if ready else 503)
 
     async def metrics(self, _: web.Request) -> web.Response:
+        # Known when it is asked for, not when something happens.
+        for name, tier in worker_status(self._app).tiers.items():
+            metrics.LAG.labels(name).set(tier.lag)
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

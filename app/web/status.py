@@ -10,6 +10,8 @@ import msgspec
 from faust.exceptions import ConsumerNotStarted
 from faust.types import TP
 
+from app.serverless.figures import FunctionStatus
+
 if TYPE_CHECKING:
     from app.faust_app import ContinuumApp
     from app.mirror.mirror import Mirror
@@ -50,6 +52,8 @@ class TierStatus(msgspec.Struct, frozen=True):
     checkpoint_age: float | None
     """Seconds since its last checkpoint ended."""
     mirror: MirrorStatus
+    function: FunctionStatus | None = None
+    """Where the function processes the tier: its messages are the blocks, and what it keeps to itself is 0."""
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):

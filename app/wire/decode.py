@@ -7,7 +7,7 @@ batch are decoded as if it were not there.
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import itemgetter
@@ -104,7 +104,9 @@ class Decoded(NamedTuple):
     bad: list[BadInput]
 
 
-def decode(records: Sequence[Record], pipelines: Mapping[str, Pipeline], default: str) -> Decoded:
+def decode(
+    records: Sequence[Record], pipelines: Mapping[str, Pipeline], default: str | Callable[[str], str]
+) -> Decoded:
     """Decode a batch.
 
     Parameters
@@ -114,9 +116,9 @@ def decode(records: Sequence[Record], pipelines: Mapping[str, Pipeline], default
     pipelines
         Known pipelines by name.
     default
-        Name of the pipeline of blocks that name none.
+        Name of the pipeline of blocks that name none, or what gives it for a sensor.
     """
-    batch = _Batch(pipelines, default)
+    batch = _Batch(pipelines, default if callable(default) else lambda _sensor_id: default)
     for index, record in enumerate(records):
         try:
             message = batch.parsed(record.value)
@@ -128,6 +130,16 @@ def decode(records: Sequence[Record], pipelines: Mapping[str, Pipeline], default
             batch.bad.append(BadInput(index, rejected.reason, rejected.detail))
     columns = [_with_values(own, batch.bad) for own in batch.columns.values()]
     return Decoded([own for own in columns if own.sensor_ids], merged(batch.bad))
+
+
+def first_pipelines(columns: Iterable[BlockColumns], sensor_ids: Container[str]) -> dict[str, str]:
+    """Name the pipeline of the first block of each of some sensors, as a batch's columns have them."""
+    firsts: dict[str, tuple[int, str]] = {}
+    for own in columns:
+        for sensor_id, record in zip(own.sensor_ids, own.records, strict=True):
+            if sensor_id in sensor_ids and (sensor_id not in firsts or record < firsts[sensor_id][0]):
+                firsts[sensor_id] = record, own.pipeline.name
+    return {sensor_id: name for sensor_id, (_, name) in firsts.items()}
 
 
 def merged(bad: Iterable[BadInput]) -> list[BadInput]:
@@ -147,12 +159,11 @@ def merged(bad: Iterable[BadInput]) -> list[BadInput]:
 class _Batch:
     """The columns of a batch as they fill."""
 
-    def __init__(self, pipelines: Mapping[str, Pipeline], default: str) -> None:
+    def __init__(self, pipelines: Mapping[str, Pipeline], pipeline_of: Callable[[str], str]) -> None:
         self.pipelines = pipelines
-        self.default = default
+        self.pipeline_of = pipeline_of
         self.columns: dict[str, BlockColumns] = {}
         self.bad: list[BadInput] = []
-        self._repairing = {name for name, pipeline in pipelines.items() if pipeline.non_finite != "reject"}
 
     def parsed(self, value: bytes | None) -> Block | Frame | RawFrame:
         try:
@@ -168,10 +179,13 @@ class _Batch:
 
     def _with_missing(self, value: bytes | msgspec.Raw | None, rejected: Rejected) -> Block:
         """Parse what was rejected anew, if it may be for samples that its pipeline repairs."""
-        if value and self._repairing and rejected.reason in {Reason.NON_FINITE, Reason.WRONG_TYPE}:
+        if value and rejected.reason in {Reason.NON_FINITE, Reason.WRONG_TYPE}:
             block = parse_with_missing(value)
-            if block is not None and (block.pipeline or self.default) in self._repairing:
-                return block
+            # Nobody is asked of a sensor that cannot be: its id may be no part of a key.
+            if block and 0 < len(block.sensor_id.encode()) <= MAX_SENSOR_ID:
+                pipeline = self.pipelines.get(block.pipeline or self.pipeline_of(block.sensor_id))
+                if pipeline and pipeline.non_finite != "reject":
+                    return block
         raise rejected
 
     def add_frame(self, index: int, blocks: Sequence[PackedBlock | msgspec.Raw], key: bytes | None) -> None:
@@ -199,7 +213,7 @@ class _Batch:
             )
         if key != encoded:
             raise Rejected(Reason.KEY_MISMATCH, f"key {key!r}: expected the sensorId, {sensor_id!r}")
-        name = block.pipeline or self.default
+        name = block.pipeline or self.pipeline_of(sensor_id)
         columns = self.columns.get(name)
         if columns is None:
             pipeline = self.pipelines.get(name)

@@ -88,7 +88,11 @@ def parse_with_missing(value: bytes | msgspec.Raw) -> Block | None:
         fields: Any = json.loads(raw.decode()) if is_json else msgspec.msgpack.decode(raw)
         if isinstance(fields, dict) and isinstance(samples := fields.get("samples"), list):
             fields["samples"] = [math.nan if sample is None else sample for sample in samples]
-            return msgspec.convert(fields, JsonBlock) if is_json else msgspec.convert(fields, PackedBlock)
+            block = msgspec.convert(fields, JsonBlock) if is_json else msgspec.convert(fields, PackedBlock)
+            for text in (block.sensor_id, block.stream, block.pipeline):
+                # Python's parser takes halves of surrogate pairs, which are no text.
+                (text or "").encode()
+            return block
     return None
 
 

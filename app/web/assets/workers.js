@@ -3,12 +3,19 @@
 import { count, duration, ranges, rate } from "./format.js";
 import { head, keepChildren, make, setAttribute, setText } from "./dom.js";
 
+// Of what the function keeps to itself its poller knows nothing.
+const ofWorkers = (text) => (item) => (item.tier.function ? "–" : text(item));
+
 const TIER_COLUMNS = [
   { label: "Partitions", text: ({ tier }) => count(tier.partitions.length), note: ({ tier }) => ranges(tier.partitions) },
-  { label: "Sensors", text: ({ tier }) => count(tier.sensors) },
-  { label: "Blocks/s", text: ({ known, name }) => rate(known.rate(name, "blocks")) },
-  { label: "Samples/s", text: ({ known, name }) => rate(known.rate(name, "samples")) },
-  { label: "Features", text: ({ tier }) => count(tier.features) },
+  { label: "Sensors", text: ofWorkers(({ tier }) => count(tier.sensors)) },
+  {
+    label: "Blocks/s",
+    text: ({ known, name }) => rate(known.rate(name, "blocks")),
+    note: ({ tier }) => (tier.function ? invocations(tier.function) : ""),
+  },
+  { label: "Samples/s", text: ofWorkers(({ known, name }) => rate(known.rate(name, "samples"))) },
+  { label: "Features", text: ofWorkers(({ tier }) => count(tier.features)) },
   { label: "Lag", text: ({ tier }) => count(tier.lag) },
   { label: "Checkpoint", text: ({ tier }) => (tier.checkpoint_age == null ? "–" : `${duration(tier.checkpoint_age)} ago`) },
   {
@@ -31,6 +38,11 @@ const TIER_COLUMNS = [
 function deadLetters(reasons) {
   const sorted = Object.entries(reasons).sort(([, one], [, other]) => other - one);
   return sorted.map(([reason, number]) => `${reason}\u00a0${count(number)}`).join(", ") || "0";
+}
+
+function invocations(called) {
+  const slowest = called.p99 == null ? "" : `, p99 ${Math.round(called.p99 * 1000)} ms`;
+  return `${count(called.invocations)} invocations, ${count(called.errors)} failed${slowest}`;
 }
 
 const WORDS = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from scipy.signal import get_window
+import scipy
 
 from app.dsp.stage import Floats
 from app.dsp.stages.descriptive._windows import centred, scaled
@@ -26,7 +26,7 @@ def check_spectrum_window(window: int) -> None:
 @lru_cache
 def hann(window: int) -> Floats:
     """Periodic Hann window."""
-    values: Floats = np.asarray(get_window("hann", window), dtype=np.float64)
+    values: Floats = np.asarray(scipy.signal.get_window("hann", window), dtype=np.float64)
     values.flags.writeable = False
     return values
 

@@ -13,8 +13,9 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.signal import freqz_sos, sosfilt
+import scipy
 
+from app.dsp.sections import sosfilt
 from app.dsp.stage import NEVER, SETTLED, Design, Floats, Init, Marks, Result, Settle, Signal, State, Step
 
 MAX_ORDER = 16
@@ -66,7 +67,7 @@ def as_asked(sos: Floats, order: int, cutoff: tuple[float, ...], sample_rate: fl
     Edges so near 0 Hz, half the sample rate or each other that 53 bits cannot say where the poles are give filters
     that are not what was asked, or ring for ever.
     """
-    _, response = freqz_sos(sos, cutoff, fs=sample_rate)
+    _, response = scipy.signal.freqz_sos(sos, cutoff, fs=sample_rate)
     size = np.abs(response)
     if not (radius(sos) < 1 and (np.abs(size / 10 ** (gain / 20) - 1) < EDGE_TOLERANCE * math.log(10) / 20).all()):
         raise ValueError(
@@ -126,8 +127,8 @@ def by_sections(design: Design) -> tuple[Init, Step, Settle]:
 
     def step(params: Any, signal: Signal, state: State, x: Floats, marks: Marks) -> Result:
         """Filter; the series is full from its first sample."""
-        y, zi = sosfilt(design(params, signal.sample_rate), x, axis=-1, zi=state["zi"].transpose(2, 0, 1, 3))
-        return Result({"zi": zi.transpose(1, 2, 0, 3)}, y, np.ones(len(marks.rows), dtype=np.bool_))
+        y, zi = sosfilt(design(params, signal.sample_rate), x, state["zi"])
+        return Result({"zi": zi}, y, np.ones(len(marks.rows), dtype=np.bool_))
 
     def settle(params: Any, signal: Signal) -> int:
         """Until what the pole nearest the unit circle rings on has died away."""

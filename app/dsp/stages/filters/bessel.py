@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from scipy.signal import bessel
+import scipy
 
 from app.dsp.stage import Floats, Stage
 from app.dsp.stages.filters._sos import HALF_POWER, as_asked, by_sections, edges_below
@@ -26,7 +26,7 @@ def design(params: Params, sample_rate: float) -> Floats:
         An edge lies at or beyond half the sample rate, or where no filter can be made.
     """
     edges = edges_below(params.cutoff, sample_rate)
-    sos = bessel(params.order, edges, params.btype, fs=sample_rate, output="sos", norm="mag")
+    sos = scipy.signal.bessel(params.order, edges, params.btype, fs=sample_rate, output="sos", norm="mag")
     return as_asked(np.asarray(sos, dtype=np.float64), params.order, params.cutoff, sample_rate, HALF_POWER)
 
 

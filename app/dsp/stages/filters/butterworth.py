@@ -6,9 +6,8 @@ from functools import lru_cache
 from typing import Literal
 
 import msgspec
-import numpy as np
-from scipy.signal import butter
 
+from app.dsp.designs import at_hand, butterworth
 from app.dsp.stage import Floats, Stage
 from app.dsp.stages.filters._sos import HALF_POWER, as_asked, by_sections, check_cutoff, check_order, edges_below
 
@@ -44,9 +43,12 @@ def design(params: Params, sample_rate: float) -> Floats:
     ValueError
         An edge lies at or beyond half the sample rate, or where no filter can be made.
     """
-    edges = edges_below(params.cutoff, sample_rate)
-    sos = butter(params.order, edges, params.btype, fs=sample_rate, output="sos")
-    return as_asked(np.asarray(sos, dtype=np.float64), params.order, params.cutoff, sample_rate, HALF_POWER)
+    known = at_hand(params.order, params.cutoff, params.btype, sample_rate)
+    if known is not None:
+        return known
+    edges_below(params.cutoff, sample_rate)
+    sos = butterworth(params.order, params.cutoff, params.btype, sample_rate)
+    return as_asked(sos, params.order, params.cutoff, sample_rate, HALF_POWER)
 
 
 STAGE = Stage(

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 import numpy as np
-from scipy.signal import cheby2
+import scipy
 
 from app.dsp.stage import Floats, Stage
 from app.dsp.stages.filters._sos import as_asked, by_sections, check_cutoff, check_order, check_within, edges_below
@@ -55,7 +55,7 @@ def design(params: Params, sample_rate: float) -> Floats:
         An edge lies at or beyond half the sample rate, or where no filter can be made.
     """
     edges = edges_below(params.cutoff, sample_rate)
-    sos = cheby2(params.order, params.attenuation, edges, params.btype, fs=sample_rate, output="sos")
+    sos = scipy.signal.cheby2(params.order, params.attenuation, edges, params.btype, fs=sample_rate, output="sos")
     return as_asked(np.asarray(sos, dtype=np.float64), params.order, params.cutoff, sample_rate, -params.attenuation)
 
 

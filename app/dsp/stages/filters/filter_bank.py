@@ -14,8 +14,9 @@ from typing import Literal
 
 import msgspec
 import numpy as np
-from scipy.signal import butter, sosfilt
 
+from app.dsp.designs import butterworth
+from app.dsp.sections import sosfilt
 from app.dsp.stage import Floats, Marks, Result, Signal, Stage, State
 from app.dsp.stages.filters._sos import HALF_POWER, as_asked, check_order, settled
 
@@ -88,7 +89,7 @@ def design(params: Params, sample_rate: float) -> Floats:
 
 
 def _band(order: int, cutoff: tuple[float, float], sample_rate: float) -> Floats:
-    sos = np.asarray(butter(order, cutoff, "bandpass", fs=sample_rate, output="sos"), dtype=np.float64)
+    sos = butterworth(order, cutoff, "bandpass", sample_rate)
     try:
         return as_asked(sos, order, cutoff, sample_rate, HALF_POWER)
     except ValueError as error:
@@ -113,9 +114,7 @@ def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) 
     y = np.empty((rows, channels, len(bank), samples))
     zi = np.empty_like(state["zi"])
     for number, sos in enumerate(bank):
-        before = np.moveaxis(state["zi"][:, :, number], 2, 0)
-        y[:, :, number], after = sosfilt(sos, x, axis=-1, zi=before)
-        zi[:, :, number] = np.moveaxis(after, 0, 2)
+        y[:, :, number], zi[:, :, number] = sosfilt(sos, x, state["zi"][:, :, number])
     return Result({"zi": zi}, y.reshape(rows, -1, samples), np.ones(len(marks.rows), dtype=np.bool_))
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 import numpy as np
-from scipy.signal import firwin
+import scipy
 
 from app.dsp.fir import MAX_TAPS
 from app.dsp.stage import Floats, Stage
@@ -72,7 +72,7 @@ def design(params: Params, sample_rate: float) -> Floats:
     """
     edges = edges_below(params.cutoff, sample_rate)
     window = params.window if params.beta is None else (params.window, params.beta)
-    taps = firwin(params.taps, edges, window=window, pass_zero=params.btype, fs=sample_rate)
+    taps = scipy.signal.firwin(params.taps, edges, window=window, pass_zero=params.btype, fs=sample_rate)
     return np.asarray(taps, dtype=np.float64)
 
 

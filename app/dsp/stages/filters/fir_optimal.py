@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import msgspec
 import numpy as np
-from scipy.signal import freqz, remez
+import scipy
 
 from app.dsp.stage import Floats, Stage
 from app.dsp.stages.filters._taps import by_taps
@@ -83,7 +83,7 @@ def design(params: Params, sample_rate: float) -> Floats:
         )
     for density in _DENSITIES:
         try:
-            taps = remez(
+            taps = scipy.signal.remez(
                 params.taps,
                 params.bands,
                 params.desired,
@@ -107,7 +107,7 @@ def _is_optimal(taps: Floats, params: Params, sample_rate: float) -> bool:
     """Whether the error alternates often enough, and the gain is nowhere far beyond what is desired."""
     if not np.isfinite(taps).all():
         return False
-    _, response = freqz(taps, worN=8 * len(taps), fs=sample_rate, include_nyquist=True)
+    _, response = scipy.signal.freqz(taps, worN=8 * len(taps), fs=sample_rate, include_nyquist=True)
     if np.abs(response).max() > _MOST_GAIN * max(map(abs, params.desired)):
         return False
     error = np.concatenate(_errors(taps, params, sample_rate))
@@ -122,7 +122,7 @@ def _errors(taps: Floats, params: Params, sample_rate: float) -> Sequence[Floats
     for low, high, gain, weight in zip(params.bands[::2], params.bands[1::2], params.desired, weights, strict=True):
         points = max(16, math.ceil(32 * len(taps) * (high - low) / sample_rate)) + 1
         frequencies = np.linspace(low, high, points)
-        _, response = freqz(taps, worN=frequencies, fs=sample_rate)
+        _, response = scipy.signal.freqz(taps, worN=frequencies, fs=sample_rate)
         turned = np.exp(1j * math.pi * frequencies / sample_rate * (len(taps) - 1))
         errors.append(weight * ((response * turned).real - gain))
     return errors

@@ -19,8 +19,9 @@ import msgspec
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.signal import butter, sosfilt
 
+from app.dsp.designs import at_hand, butterworth
+from app.dsp.sections import sosfilt
 from app.dsp.stage import SETTLED, Floats, Marks, Result, Samples, Signal, Stage, State
 from app.dsp.stages.physiology._moving_max import moving_max
 
@@ -71,7 +72,8 @@ def _window(params: Params, rate: float) -> int:
 @lru_cache
 def design(rate: float) -> Floats:
     """Second-order sections of the band-pass for a sample rate in Hz."""
-    return np.asarray(butter(2, STRIDE, "bandpass", fs=rate, output="sos"), dtype=np.float64)
+    known = at_hand(2, STRIDE, "bandpass", rate)
+    return butterworth(2, STRIDE, "bandpass", rate) if known is None else known
 
 
 def signal(params: Params, signal: Signal) -> Signal:
@@ -109,7 +111,7 @@ def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) 
     length = length / params.gravity
     # From the first sample on, so that gravity is no step.
     first = np.where(count == 0, length[:, 0], state["first"])
-    y, zi = sosfilt(design(rate), length - first[:, np.newaxis], axis=-1, zi=np.moveaxis(state["zi"], 1, 0))
+    y, zi = sosfilt(design(rate), length - first[:, np.newaxis], state["zi"])
     band = np.concatenate([state["band"], y], axis=-1)
     lengths = np.concatenate([state["length"], length], axis=-1)
     steps = np.concatenate([state["step"], _steps(band, round(APART * rate), params.threshold)], axis=-1)
@@ -117,7 +119,7 @@ def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) 
         "count": count + samples,
         "first": first,
         "length": lengths[:, samples:],
-        "zi": np.moveaxis(zi, 0, 1),
+        "zi": zi,
         "band": band[:, samples:],
         "step": steps[:, samples:],
     }

@@ -10,7 +10,7 @@ import math
 
 import msgspec
 import numpy as np
-from scipy.signal import lfilter
+import scipy
 
 from app.dsp.running_sums import running_sums
 from app.dsp.stage import NEVER, SETTLED, Floats, Marks, Result, Signal, Stage, State
@@ -38,7 +38,7 @@ def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) 
     if params.alpha == 1:
         sums, total, lost = running_sums(state["total"], state["lost"], x)
         return Result({"total": total, "lost": lost}, sums, full)
-    y, kept = lfilter([1.0, 0.0], [1.0, -params.alpha], x, axis=-1, zi=state["kept"][..., np.newaxis])
+    y, kept = scipy.signal.lfilter([1.0, 0.0], [1.0, -params.alpha], x, axis=-1, zi=state["kept"][..., np.newaxis])
     return Result({"kept": kept[..., 0]}, y, full)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from scipy.signal import firwin
+import scipy
 
 from app.dsp.stage import Floats
 
@@ -59,7 +59,7 @@ def phases(up: int, widest: int, taps: int) -> Floats:
     -------
     (up, k) coefficients, that of the newest sample first; phases that have fewer than others end in zeros.
     """
-    h = up * firwin(taps or 20 * widest + 1, 1 / widest, window="hamming")
+    h = up * scipy.signal.firwin(taps or 20 * widest + 1, 1 / widest, window="hamming")
     padded = np.zeros(-(-len(h) // up) * up)
     padded[: len(h)] = h
     return np.ascontiguousarray(padded.reshape(-1, up).T)

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import msgspec
 import numpy as np
-from scipy.signal import firwin
+import scipy
 
 from app.dsp.fir import filtered_at
 from app.dsp.hops import hops
@@ -47,7 +47,7 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def design(params: Params) -> Floats:
     """Coefficients of the filter, with a gain of 1 at 0 Hz."""
     taps = params.taps or 20 * params.factor + 1
-    return np.asarray(firwin(taps, 1 / params.factor, window="hamming"), dtype=np.float64)
+    return np.asarray(scipy.signal.firwin(taps, 1 / params.factor, window="hamming"), dtype=np.float64)
 
 
 def signal(params: Params, signal: Signal) -> Signal:

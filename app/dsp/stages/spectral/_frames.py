@@ -12,8 +12,8 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy.signal import get_window
 
 from app.dsp.stage import Floats, Indices, Marks, Result, State
 from app.dsp.window import join
@@ -59,7 +59,7 @@ def check_framing(framing: Framing, name: str = "window") -> None:
 def taper_of(framing: Framing) -> Floats:
     """(window,) weights."""
     name = "boxcar" if framing.taper == "none" else framing.taper
-    weights = np.asarray(get_window(name, framing.window), dtype=np.float64)
+    weights = np.asarray(scipy.signal.get_window(name, framing.window), dtype=np.float64)
     weights.flags.writeable = False
     return weights
 

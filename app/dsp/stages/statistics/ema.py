@@ -9,7 +9,7 @@ import math
 
 import msgspec
 import numpy as np
-from scipy.signal import lfilter
+import scipy
 
 from app.dsp.stage import NEVER, SETTLED, Floats, Marks, Result, Signal, Stage, State
 
@@ -39,7 +39,7 @@ def step(params: Params, signal: Signal, state: State, x: Floats, marks: Marks) 
         rest[fresh] = x[fresh, :, 0]
         x[fresh, :, 0] = 0.0
     b, a = [params.alpha, 0.0], [1.0, params.alpha - 1.0]
-    y, rest = lfilter(b, a, x, axis=-1, zi=rest[..., np.newaxis])
+    y, rest = scipy.signal.lfilter(b, a, x, axis=-1, zi=rest[..., np.newaxis])
     after = {"rest": rest[..., 0], "begun": np.ones_like(state["begun"])}
     return Result(after, y, np.ones(len(marks.rows), dtype=np.bool_))
 

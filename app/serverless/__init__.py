@@ -1,0 +1,1 @@
+"""The on-demand function: the same engine, run by events."""

@@ -1,0 +1,60 @@
+"""The on-demand function, served beside Kafka, as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+
+from app.own_process import OwnProcess
+from app.settings import Settings
+
+
+class _Line(msgspec.Struct):
+    """The part of a line of its figures that matters here."""
+
+    partitions: list[int]
+
+
+_lines = msgspec.json.Decoder(_Line)
+
+
+class FunctionProcess(OwnProcess):
+    """A process that serves the function for the settings' tiers.
+
+    Parameters
+    ----------
+    settings
+        Its settings.
+    log
+        File that its output is appended to.
+    """
+
+    kind = "function"
+
+    def __init__(self, settings: Settings, log: Path) -> None:
+        served = ["--tiers", ",".join(settings.tiers), "--window", "0", "--json"]
+        super().__init__(["app", "function", "serve", *served], settings, log)
+
+    async def ready(self, seconds: float = 60.0) -> None:
+        """Wait until it has its partitions.
+
+        Raises
+        ------
+        ProcessFailedError
+            It ended, or took longer.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while not self._has_partitions():
+                    if self.process.poll() is not None:
+                        raise self.failed(await self.ended())
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            raise self.failed(f"not ready after {seconds:g} s") from None
+
+    def _has_partitions(self) -> bool:
+        whole, _, _ = self.log.read_bytes()[self._log_start :].rpartition(b"\n")
+        figures = [_lines.decode(line) for line in whole.splitlines() if line.startswith(b"{")]
+        return bool(figures) and bool(figures[-1].partitions)

@@ -1,0 +1,3 @@
+"""A module that cannot be loaded as a handler."""
+
+raise RuntimeError("no such state")
