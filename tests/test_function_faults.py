@@ -140,6 +140,41 @@ async def test_a_sensor_that_is_given_up_in_time_goes_on(outputs, rt):
     assert verdict.passed, (verdict, verdict.examples)
 
 
+async def test_a_tier_that_has_samples_before_and_has_not_claimed_yet_is_waited_for(outputs, rt):
+    """From rt by way of nrt: rt gives the sensor up for nrt, and the function asks sooner than nrt does again."""
+    samples = noise(4 * BLOCK, 9)
+    owner = rt("handed on", samples)
+    await owner.claim()
+    await owner.consume(1)
+    await owner.save()
+    async with redis_client(outputs.settings) as redis:
+        between = Rt(Ownership(redis, outputs.settings.topic_prefix, "nrt"), "handed on", samples)
+        between.partition.number = 1
+
+        async def hand_on() -> None:
+            async with asyncio.timeout(20):
+                while not await owner.ownership.wanted():  # noqa: ASYNC110 - it is in Redis
+                    await asyncio.sleep(0.02)
+                await owner.release()
+                while (await outputs.state("handed on"))["owner"] != b"batch":  # noqa: ASYNC110 - it is in Redis
+                    await asyncio.sleep(0.02)
+                await asyncio.sleep(0.2)  # if it does not wait, it gives a gap
+                assert await between.claim(BLOCK)
+                await between.consume(1)
+                while not await between.ownership.wanted():  # noqa: ASYNC110 - it is in Redis
+                    await asyncio.sleep(0.02)
+                assert await between.save()
+                await between.release()
+
+        async with environment(outputs.settings, handoff_wait=60.0) as own:
+            messages = blocks_of("handed on", samples, start=2 * BLOCK)
+            failed, _ = await asyncio.gather(own.feed({0: messages}), hand_on())
+            assert failed == {}
+    verdict = await outputs.verify(from_batch("handed on", samples, 2 * BLOCK))
+    assert verdict.passed, (verdict, verdict.examples)
+    assert verdict.repeated == 0
+
+
 async def test_after_the_wait_the_gap_is_believed(outputs, rt):
     samples = noise(4 * BLOCK, 3)
     owner = rt("gap", samples)

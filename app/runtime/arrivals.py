@@ -367,9 +367,11 @@ class Arrivals:
                 continue
             metrics.HANDOFFS.labels(self._tier, "forced" if forced else "taken").inc()
             metrics.HANDOFF_SECONDS.labels(self._tier).observe(time.monotonic() - waiting.since)
-            waiting.asked = True
             ours.append(waiting)
             resident = self._processor.residents.get(sensor_id)
+            # One that has just been given up may have been so for a third tier, which has samples before these and has
+            # not claimed it yet: where some are missing the gap is met, and waits for that tier.
+            waiting.asked = forced or resident is not None
             if resident is None:
                 first = waiting.portions[0]
                 newcomers[first.columns.pipeline.name, first.partition][sensor_id] = copy
