@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,17 @@ from app.verify import FeatureVerifier, Sent
 from tests.feeding import Block, Partition
 from tests.mirroring import claim
 from tests.processes import paused_kafka
-from tests.serverless import BLOCK, Outputs, blocks_of, environment, event, expecting, timestamp_of
+from tests.serverless import (
+    BLOCK,
+    Environment,
+    Message,
+    Outputs,
+    blocks_of,
+    environment,
+    event,
+    expecting,
+    timestamp_of,
+)
 from tests.system import System, noise
 
 
@@ -270,6 +281,16 @@ async def test_redis_down_is_an_error_and_the_event_is_right_when_it_comes_again
     assert verdict.repeated == 1
 
 
+async def until_done(own: Environment, messages: list[Message]) -> None:
+    """Hand an event over again and again, as Lambda does: Kafka may take a while until it answers as before."""
+    async with asyncio.timeout(120):
+        while True:
+            with suppress(FunctionError):
+                if await own.feed({0: messages}) == {}:
+                    return
+            await asyncio.sleep(0.2)
+
+
 async def test_kafka_down_is_an_error_and_nothing_is_saved(outputs, services_datadir):
     samples = noise(3 * BLOCK, 7)
     messages = blocks_of("kafka-down", samples)
@@ -280,7 +301,7 @@ async def test_kafka_down_is_an_error_and_nothing_is_saved(outputs, services_dat
             await own.feed({0: messages[1:2]}, 2.0)
         after = await outputs.state("kafka-down")
         assert (after["next"], after["snapshot"]) == (before["next"], before["snapshot"])
-        assert await own.feed({0: messages[1:]}) == {}
+        await until_done(own, messages[1:])
     verdict = await outputs.verify(expecting("kafka-down", samples))
     assert verdict.passed, (verdict, verdict.examples)
 
