@@ -102,7 +102,7 @@ def test_demo_verifies_every_feature_and_leaves_nothing_running(tmp_path: Path, 
     assert len(living_workers(datadir)) == 3
     done = run(datadir, "down")
     assert done.returncode == 0
-    assert done.stdout.count("worker") == 2
+    assert done.stdout.count("worker worker-") == 2
     assert "function-" in done.stdout
     assert not living_workers(datadir)
 
