@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError
 
-from app.kafka_client import admin_client, client_options, patient, started
+from app.kafka_client import admin_client, client_options, started
+from app.kafka_patience import patient
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,26 +35,22 @@ async def read_commits(settings: Settings, groups: Iterable[str]) -> dict[str, d
         return {group: await admin.list_consumer_group_offsets(group) for group in groups}
 
 
-async def _committed(settings: Settings, groups: Iterable[str]) -> dict[str, Commits]:
-    return {
-        group: {tp: found.offset for tp, found in own.items()}
-        for group, own in (await read_commits(settings, groups)).items()
-    }
+async def committed(settings: Settings, groups: Iterable[str]) -> Commits:
+    """Tell up to where each partition has been processed and saved, by whichever of some groups has come furthest."""
+    return _furthest((await read_commits(settings, groups)).values())
 
 
-def furthest(commits: Iterable[Mapping[TopicPartition, int]], topics: Iterable[str]) -> Commits:
-    """Give the furthest commit of each partition of some topics."""
-    wanted, result = set(topics), Commits()
-    for own in commits:
-        for tp, offset in own.items():
-            if tp.topic in wanted:
-                result[tp] = max(offset, result.get(tp, 0))
+def _furthest(by_group: Iterable[Mapping[TopicPartition, OffsetAndMetadata]]) -> Commits:
+    result = Commits()
+    for own in by_group:
+        for tp, found in own.items():
+            result[tp] = max(found.offset, result.get(tp, 0))
     return result
 
 
 async def backlog(settings: Settings, groups: Iterable[str], topic: str, partitions: int) -> dict[int, int]:
     """Count the messages of each partition of a topic that none of the groups has committed; without the empty ones."""
-    done = furthest((await _committed(settings, groups)).values(), {topic})
+    done = await committed(settings, groups)
     tps = [TopicPartition(topic, number) for number in range(partitions)]
     consumer = AIOKafkaConsumer(**client_options(settings))
     async with started(consumer, settings):
@@ -80,9 +77,9 @@ async def adopt_commits(settings: Settings, group: str, groups: Iterable[str], t
     topics
         Sensor topics that the group is to read, and that no other group reads now.
     """
-    by_group = await _committed(settings, groups)
-    own = by_group.get(group, {})
-    behind = {tp: at for tp, at in furthest(by_group.values(), topics).items() if at > own.get(tp, -1)}
+    by_group, wanted = await read_commits(settings, groups), set(topics)
+    own = {tp: found.offset for tp, found in by_group.get(group, {}).items()}
+    behind = {tp: at for tp, at in _furthest(by_group.values()).items() if tp.topic in wanted and at > own.get(tp, -1)}
     if not behind:
         return behind
     consumer = AIOKafkaConsumer(**client_options(settings), group_id=group, enable_auto_commit=False)

@@ -8,29 +8,12 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaConnectionError, KafkaError
-from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
+from aiokafka.errors import KafkaConnectionError
 
 from app.errors import ContinuumError
 from app.settings import PREFIX, Settings
 
 _REMEDY = f"start the embedded one with `continuum up`, or name your own in {PREFIX}KAFKA_BOOTSTRAP"
-
-
-PATIENCE = 10.0
-"""Seconds for which brokers are asked again that do not answer as they should."""
-
-
-def _passes(error: BaseException) -> bool:
-    """Whether it may be another answer in a moment.
-
-    A broker that has just died is still asked for a while, and on a new one nobody coordinates groups until asked to.
-    """
-    return isinstance(error, KafkaError) and error.retriable
-
-
-patient = retry(retry=retry_if_exception(_passes), stop=stop_after_delay(PATIENCE), wait=wait_fixed(0.5), reraise=True)
-"""Decorates what asks brokers, and may ask again."""
 
 
 class BrokerError(ContinuumError):
@@ -107,6 +90,23 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext:
     return context
 
 
+async def start(client: Client, settings: Settings) -> None:
+    """Start a client, and end it again where that fails or is cancelled.
+
+    Raises
+    ------
+    BrokerError
+        None of the brokers answers.
+    """
+    try:
+        await client.start()
+    except BaseException as error:
+        await client.stop()
+        if isinstance(error, KafkaConnectionError):
+            raise _unreachable(settings) from error
+        raise
+
+
 @asynccontextmanager
 async def started(client: AnyClient, settings: Settings) -> AsyncIterator[AnyClient]:
     """Start a client for the time of a `with` block; on leaving it, a producer has sent all it was given.
@@ -116,11 +116,8 @@ async def started(client: AnyClient, settings: Settings) -> AsyncIterator[AnyCli
     BrokerError
         None of the brokers answers.
     """
+    await start(client, settings)
     try:
-        try:
-            await client.start()
-        except KafkaConnectionError as error:
-            raise _unreachable(settings) from error
         yield client
     finally:
         await client.stop()

@@ -60,15 +60,26 @@ class OwnProcess(ABC):
                 start_new_session=True,  # so that Ctrl-C reaches it by way of us, once
             )
 
-    @abstractmethod
     async def ready(self, seconds: float = 60.0) -> None:
-        """Wait until it does its work.
+        """Wait until it has its partitions and processes them.
 
         Raises
         ------
         ProcessFailedError
             It ended, or took longer.
         """
+        try:
+            async with asyncio.timeout(seconds):
+                while not await self._is_ready():
+                    if self.process.poll() is not None:
+                        raise self.failed(await self.ended())
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            raise self.failed(f"not ready after {seconds:g} s") from None
+
+    @abstractmethod
+    async def _is_ready(self) -> bool:
+        """Look whether it processes its partitions."""
 
     async def ended(self) -> str:
         """Wait until it has ended, and give how, in words."""

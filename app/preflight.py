@@ -1,4 +1,4 @@
-"""What must be true before a worker starts: topics as its tables need them, and no other group on them."""
+"""What must be true before a worker or a function starts: topics as they need them, and no other group on them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 
 from app.commits import adopt_commits
 from app.errors import ContinuumError
-from app.kafka_client import admin_client, patient
+from app.kafka_client import admin_client
+from app.kafka_patience import patient
 from app.repartition.marker import check_unfinished, unfinished
 from app.settings import TIERS, Settings, TierName
 from app.topics import check_topics, needed_topics, sensor_topic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from app.faust_app import ContinuumApp
 
@@ -48,6 +49,33 @@ async def check_before_start(app: ContinuumApp) -> None:
     if settings.group_id not in subscriptions:
         await adopt_commits(settings, settings.group_id, application_groups(settings), topics)
     app.partitions = {topic: counts[topic] for topic in topics}
+
+
+async def check_before_serving(settings: Settings, tiers: Sequence[TierName], pipelines: Iterable[str]) -> None:
+    """Refuse to let the function process tiers where their sensors' state would be lost or spoilt.
+
+    Parameters
+    ----------
+    settings
+        Of the function.
+    tiers
+        Whose topics it is to process.
+    pipelines
+        Names of the known ones.
+
+    Raises
+    ------
+    TopicError, RepartitionError, GroupConflictError
+        As for `check_before_start`.
+    """
+    await check_topics(settings, needed_topics(settings, pipelines))
+    check_unfinished(begun for begun in await unfinished(settings) if begun.tier in tiers)
+    subscriptions = await group_subscriptions(settings)
+    for tier in tiers:
+        check_function_groups(settings, tier, subscriptions)
+        group = settings.function_group(tier)
+        if group not in subscriptions:
+            await adopt_commits(settings, group, application_groups(settings), {sensor_topic(settings, tier)})
 
 
 def check_groups(settings: Settings, topics: Iterable[str], subscriptions: dict[str, set[str]]) -> None:

@@ -38,6 +38,14 @@ def _tier_names(value: object) -> object:
     return names
 
 
+def tiers_in(text: str) -> tuple[TierName, ...] | None:
+    """Read names of tiers with commas between; None where one is no tier's, or comes twice."""
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if len(set(names)) < len(names) or not set(names) <= set(TIERS):
+        return None
+    return cast("tuple[TierName, ...]", names)
+
+
 def _plain_name(value: str) -> str:
     # The names become parts of topic names, group ids, client ids and folders, of which "." and ".." are others.
     if value and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):

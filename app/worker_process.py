@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import ClassVar
 
@@ -36,29 +35,12 @@ class WorkerProcess(OwnProcess):
         self._datadir = settings.datadir
         super().__init__(["faust", "-A", self.application, "worker", "-l", "info"], settings, log)
 
-    async def ready(self, seconds: float = 60.0) -> None:
-        """Wait until it has its partitions and processes them.
-
-        Raises
-        ------
-        ProcessFailedError
-            It ended, or took longer.
-        """
-        try:
-            async with asyncio.timeout(seconds), aiohttp.ClientSession() as session:
-                while not await self._answers_ready(session):  # noqa: ASYNC110 - it is another process that gets ready
-                    await asyncio.sleep(0.1)
-        except TimeoutError:
-            raise self.failed(f"not ready after {seconds:g} s") from None
-
-    async def _answers_ready(self, session: aiohttp.ClientSession) -> bool:
-        if self.process.poll() is not None:
-            raise self.failed(await self.ended())
+    async def _is_ready(self) -> bool:
         self.url = next((own.url for own in living_workers(self._datadir) if own.pid == self.process.pid), None)
         if self.url is None:
             return False
         try:
-            async with session.get(f"{self.url}/readyz") as response:
+            async with aiohttp.ClientSession() as session, session.get(f"{self.url}/readyz") as response:
                 return response.status == 200
         except aiohttp.ClientError:
             return False

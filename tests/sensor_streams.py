@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from app.dsp.engine import Engine
 from app.kafka_reader import read, retained, topic_reader
 from app.offline import OFFLINE
 from app.pipelines import shipped_pipelines
+from app.redis_client import RedisClient
+from app.sensors.described import described
 from app.sources import builtin_ecg
 from app.topics import features_topic, sensor_topic
 from app.verify import FeatureVerifier, Sent
@@ -109,3 +111,15 @@ async def features(worker: WorkerProcess, tier: str, count: int) -> None:
         return (await worker.status()).tiers[tier].features >= count
 
     await until(enough)
+
+
+async def pipelines_of(redis: RedisClient, prefix: str, sensor_ids: Sequence[str]) -> dict[str, str]:
+    """Pipelines of sensors' blocks that name none, without those of which Redis knows none."""
+    answers = await described(redis, prefix, sensor_ids)
+    return {sensor_id: own.runs for sensor_id, own in answers.items() if own.runs}
+
+
+async def tiers_of(redis: RedisClient, prefix: str, sensor_ids: Sequence[str]) -> dict[str, str]:
+    """Tiers of sensors' blocks that name none, without those of which Redis knows none."""
+    answers = await described(redis, prefix, sensor_ids)
+    return {sensor_id: own.goes_to for sensor_id, own in answers.items() if own.goes_to}

@@ -73,6 +73,11 @@ class Rt:
         state = Saved(self.id, snapshot, self.epoch, *sensor.age, sensor.position, "ecg", 250.0, b"")
         return await self.ownership.save([state]) == []
 
+    async def asked_for(self) -> None:
+        """Wait until another tier wants the sensor."""
+        while not await self.ownership.wanted():  # noqa: ASYNC110 - it is in Redis
+            await asyncio.sleep(0.02)
+
     async def release(self) -> None:
         await self.ownership.release([(self.id, self.epoch)])
 
@@ -137,8 +142,7 @@ async def test_a_sensor_that_is_given_up_in_time_goes_on(outputs, rt):
 
     async def give_up() -> None:
         async with asyncio.timeout(10):
-            while not await owner.ownership.wanted():  # noqa: ASYNC110 - it is in Redis
-                await asyncio.sleep(0.02)
+            await owner.asked_for()
         await owner.consume(1)
         await owner.save()
         await owner.release()
@@ -164,16 +168,14 @@ async def test_a_tier_that_has_samples_before_and_has_not_claimed_yet_is_waited_
 
         async def hand_on() -> None:
             async with asyncio.timeout(20):
-                while not await owner.ownership.wanted():  # noqa: ASYNC110 - it is in Redis
-                    await asyncio.sleep(0.02)
+                await owner.asked_for()
                 await owner.release()
                 while (await outputs.state("handed on"))["owner"] != b"batch":  # noqa: ASYNC110 - it is in Redis
                     await asyncio.sleep(0.02)
                 await asyncio.sleep(0.2)  # if it does not wait, it gives a gap
                 assert await between.claim(BLOCK)
                 await between.consume(1)
-                while not await between.ownership.wanted():  # noqa: ASYNC110 - it is in Redis
-                    await asyncio.sleep(0.02)
+                await between.asked_for()
                 assert await between.save()
                 await between.release()
 

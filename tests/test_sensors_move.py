@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from app.redis_client import redis_client
-from app.sensors.described import tiers_of
 from app.sensors.registry import read_set
 from app.topics import sensor_topic
 from app.wire.blocks import encode_frame, packed
 from tests.command import continuum
-from tests.sensor_streams import BLOCK, Streams, features, records, timestamp_of
+from tests.sensor_streams import BLOCK, Streams, features, records, tiers_of, timestamp_of
 from tests.system import System
 
 OLD_STATE = {"checkpoint_seconds": 60.0}

@@ -12,12 +12,12 @@ from app.mirror.keys import sensor_key
 from app.offline import ecg_features
 from app.redis_client import RedisClient, redis_client
 from app.runtime.sensors_upkeep import CHECK_SECONDS, Upkeep
-from app.sensors.described import pipelines_of, tiers_of, write_set
+from app.sensors.described import write_set
 from app.sensors.metadata import SensorMeta
 from app.services.ports import free_ports
 from app.tiers import TIER_DEFAULTS
 from tests.command import continuum
-from tests.sensor_streams import BLOCK, Streams, features, records, until
+from tests.sensor_streams import BLOCK, Streams, features, pipelines_of, records, tiers_of, until
 from tests.system import System
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import math
 import os
 import sys
@@ -16,9 +15,12 @@ from typing import Any, cast
 
 import msgspec
 import numpy as np
+from aiokafka import TopicPartition
 
 from app.bench.throughput import BenchError
 from app.pipelines import shipped_pipelines
+from app.serverless.event_source import encode_event
+from app.serverless.samples import record_at
 from app.settings import Settings, as_environment
 from app.topics import FEATURE_PARTITIONS, Topic, create_topics, dead_letter_topic, features_topic, sensor_topic
 from app.wire.blocks import encode_msgpack, packed
@@ -123,22 +125,18 @@ def _event(settings: Settings, pipeline: str, sensors: Sequence[str], number: in
     samples = np.random.default_rng(number).normal(size=BLOCK * signal.channels).astype(np.float32)
     first = number * BLOCK
     timestamp = 1_700_000_000_000 + round(first * 1000 / signal.sample_rate)
+    partition = TopicPartition(topic, 0)
     records = [
-        {
-            "topic": topic,
-            "partition": 0,
-            "offset": number * len(sensors) + place,
-            "timestamp": timestamp,
-            "timestampType": "CREATE_TIME",
-            "key": base64.b64encode(sensor.encode()).decode(),
-            "value": base64.b64encode(
-                encode_msgpack(packed(sensor, samples, timestamp, seq=first, pipeline=pipeline))
-            ).decode(),
-            "headers": [],
-        }
+        record_at(
+            partition,
+            number * len(sensors) + place,
+            timestamp,
+            sensor.encode(),
+            encode_msgpack(packed(sensor, samples, timestamp, seq=first, pipeline=pipeline)),
+        )
         for place, sensor in enumerate(sensors)
     ]
-    return msgspec.json.encode({"eventSource": "SelfManagedKafka", "records": {f"{topic}-0": records}})
+    return encode_event({partition: records}, settings.kafka_bootstrap or "")
 
 
 @asynccontextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import signal
 import ssl
 import sys
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from prometheus_client import start_http_server
 
+from app.cli.interruption import told_to_stop
 from app.cli.output import JsonOption, note, print_json
 from app.errors import ContinuumError
 from app.ingest.check import Checker
@@ -24,7 +24,7 @@ from app.ingest.sender import Sender
 from app.pipelines import known_pipelines
 from app.redis_client import redis_client
 from app.settings import TIERS, Settings, TierName, load_settings
-from app.topics import TopicError, needed_topics, partition_counts
+from app.topics import TopicError, dead_letter_topic, needed_topics, partition_counts, sensor_topic
 
 if TYPE_CHECKING:
     from app.ingest.bridge import Bridge, Broker
@@ -121,9 +121,7 @@ async def _run(
     from app.ingest.bridge import Bridge  # noqa: PLC0415 - the extra may be absent
 
     await _check_topics(settings)
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = told_to_stop()
     redis = redis_client(settings)
     sender = Sender(settings, f"bridge-{gateway}")
     checker = Checker(known_pipelines(settings.pipelines), Routes(redis, settings.topic_prefix))
@@ -141,7 +139,7 @@ async def _run(
 
 async def _check_topics(settings: Settings) -> None:
     """Refuse to start without topics: to send to one that is missing could create it, with other partitions."""
-    names = [f"{settings.topic_prefix}{tier}-sensors" for tier in TIERS] + [f"{settings.topic_prefix}dead-letters"]
+    names = {*(sensor_topic(settings, tier) for tier in TIERS), dead_letter_topic(settings)}
     counts = await partition_counts(settings, [topic for topic in needed_topics(settings, []) if topic.name in names])
     if missing := [name for name, count in counts.items() if count is None]:
         raise TopicError(f"missing topics: {', '.join(missing)}. Create them first: `continuum topics create`")

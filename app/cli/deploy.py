@@ -12,7 +12,7 @@ from app.cli.output import JsonOption, note, out, print_json
 from app.deploy.export import Kind, deployment_files, write_files
 from app.deploy.next_steps import next_steps
 from app.deploy.values import DeployError, Deployment
-from app.settings import TIERS, TierName, load_settings
+from app.settings import TIERS, TierName, load_settings, tiers_in
 
 deploy = typer.Typer(help="Files to deploy with: Compose, AWS, Kubernetes, Grafana.", no_args_is_help=True)
 
@@ -60,12 +60,8 @@ def export(
 
 
 def _tiers(option: str, value: str) -> tuple[TierName, ...]:
-    names = tuple(name.strip() for name in value.split(",") if name.strip())
-    try:
-        tiers = TypeAdapter(tuple[TierName, ...]).validate_python(names)
-    except ValidationError:
-        tiers = ()
-    if len(set(tiers)) < len(names):
+    tiers = tiers_in(value)
+    if tiers is None:
         raise DeployError(f"{option}={value}: expected some of {', '.join(TIERS)}, each once, with commas between them")
     return tiers
 

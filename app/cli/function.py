@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.live import Live
 from rich.table import Table
 
+from app.cli.interruption import told_to_stop
 from app.cli.output import JsonOption, note, notes, out, print_json
 from app.errors import ContinuumError
 from app.serverless.environment import ExecutionEnvironment, FunctionConfig, Invocation
 from app.serverless.event_source import Source
 from app.serverless.poller import Batching
 from app.serverless.runtime_api import MAX_PAYLOAD
-from app.settings import TIERS, Settings, TierName, load_settings
+from app.settings import TIERS, Settings, TierName, load_settings, tiers_in
 
 _FAILED = 1
 _Row = dict[str, Any]
@@ -116,9 +116,7 @@ def serve(
         ]
 
     async def run() -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        stop = told_to_stop()
         note(f"polling {tiers}" + (f"; the function's log is {config.log}" if config.log else ""))
         work = asyncio.create_task(serving.run(stop))
         with _shown(as_json=as_json) as show:
@@ -155,11 +153,10 @@ def _log(settings: Settings) -> Path:
     return settings.datadir.absolute() / "logs" / "function.log"
 
 
-def _tiers(text: str) -> list[TierName]:
-    names = [part.strip() for part in text.split(",") if part.strip()]
-    if not names or len(set(names)) < len(names) or not set(names) <= set(TIERS):
+def _tiers(text: str) -> tuple[TierName, ...]:
+    if not (tiers := tiers_in(text)):
         raise FunctionInputError(f"--tiers {text}: expected one or more of {', '.join(TIERS)}, each once, with commas")
-    return cast("list[TierName]", names)
+    return tiers
 
 
 def _read(file: Path) -> bytes:

@@ -71,3 +71,11 @@ class Interruption:
         if self._task is None:
             raise KeyboardInterrupt
         self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+
+
+def told_to_stop() -> asyncio.Event:
+    """Give what is set once one of these signals comes: for a command that then finishes what it has in hand."""
+    stop = asyncio.Event()
+    for number in _SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop

@@ -14,6 +14,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app.cli.output import JsonOption, note, notes, out, print_json
+from app.cli.recording_options import ChannelOption, FileArgument, RateOption, ResampleOption
 from app.dsp.pipeline import Pipeline
 from app.dsp.stage import Signal
 from app.kafka_client import started
@@ -55,24 +56,14 @@ def _speed(text: str) -> float:
 
 
 def replay(  # noqa: PLR0913 - an argument for each option
-    file: Annotated[Path | None, typer.Argument(help="WFDB record, EDF, BDF or CSV file.", show_default=False)] = None,
+    file: FileArgument = None,
     *,
     builtin: Annotated[
         bool, typer.Option("--builtin", help="Play what is built in for the pipeline: ECG, movement or reports.")
     ] = False,
-    channel: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Name of a channel, or its number from 0; once for each channel of the pipeline. Else the first.",
-            show_default=False,
-        ),
-    ] = None,
-    rate: Annotated[
-        float | None, typer.Option(help="Sampling rate of a CSV file without times, Hz.", show_default=False)
-    ] = None,
-    resample: Annotated[
-        float | None, typer.Option(help="Change the sampling rate to this before, Hz.", show_default=False)
-    ] = None,
+    channel: ChannelOption = None,
+    rate: RateOption = None,
+    resample: ResampleOption = None,
     sensors: Annotated[int, typer.Option(help="Simulated sensors, each beginning elsewhere in the recording.")] = 1,
     name: Annotated[
         str | None,

@@ -16,6 +16,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app.cli.output import note, notes
+from app.cli.recording_options import ChannelOption, FileArgument, RateOption, ResampleOption
 from app.memory import keep_freed_memory
 from app.run import Run, RunError, find_pipeline
 from app.settings import load_settings
@@ -33,23 +34,13 @@ _COLUMNS = (
 
 
 def run(  # noqa: PLR0913 - an argument for each option
-    file: Annotated[Path | None, typer.Argument(help="WFDB record, EDF, BDF or CSV file.", show_default=False)] = None,
+    file: FileArgument = None,
     *,
     builtin: Annotated[bool, typer.Option("--builtin", help="Run the built-in ECG, five minutes at 250 Hz.")] = False,
     pipeline: Annotated[str, typer.Option(help="Name of a pipeline, or path of a TOML file.")] = "ecg",
-    channel: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Name of a channel, or its number from 0; once for each channel of the pipeline. Else the first.",
-            show_default=False,
-        ),
-    ] = None,
-    rate: Annotated[
-        float | None, typer.Option(help="Sampling rate of a CSV file without times, Hz.", show_default=False)
-    ] = None,
-    resample: Annotated[
-        float | None, typer.Option(help="Change the sampling rate to this before, Hz.", show_default=False)
-    ] = None,
+    channel: ChannelOption = None,
+    rate: RateOption = None,
+    resample: ResampleOption = None,
     block: Annotated[int, typer.Option(help="Samples a block; each block gives a record.")] = 256,
     sensor: Annotated[
         str | None, typer.Option(help="Name of the sensor in the records; else the recording's.", show_default=False)

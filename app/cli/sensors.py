@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from app.cli.output import JsonOption, note, notes, out, print_json
+from app.cli.output import JsonOption, note, out, print_json
+from app.cli.progress import stages
 from app.errors import ContinuumError
 from app.pipelines import known_pipelines
 from app.redis_client import REDIS_ERRORS, explain, redis_client
 from app.sensors.listing import SensorRow, all_rows, matching, read_rows
 from app.sensors.metadata import NOTHING_SET, MetadataError, SensorMeta, check_meta, check_sensor_id
-from app.sensors.move import Moved, OnProgress, move_sensors
+from app.sensors.move import Moved, move_sensors
 from app.sensors.registry import change_set, read_set
 from app.settings import Settings, TierName, load_settings
 from app.topics import sensor_topic
@@ -199,7 +199,8 @@ def move(
     for sensor_id in sensor_ids:
         check_sensor_id(sensor_id)
     settings = load_settings()
-    with _progress() as on_progress:
+    with stages() as on_stage:
+        on_progress = partial(on_stage, "moving")
         moved: list[Moved] = _run(
             move_sensors(settings, sensor_ids, to, seconds=timeout, force=force, on_progress=on_progress)
         )
@@ -234,14 +235,6 @@ def _print_moved(moved: Sequence[Moved], tier: str, topic: str) -> None:
         note("start a worker of the old tier and move again, or --force: what is left then comes late, and is dropped")
     if any(own.outcome == "undrained" for own in moved):
         note("their tier is set; the tiers hand them over when their next blocks come, or move again")
-
-
-@contextmanager
-def _progress() -> Iterator[OnProgress]:
-    columns = (TextColumn("moving"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as progress:
-        task = progress.add_task("", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def _as_map(row: SensorRow) -> dict[str, Any]:

@@ -17,15 +17,12 @@ from app.ingest.sender import Outgoing, Sender
 from app.settings import Settings, TierName
 from app.topics import dead_letter_topic, sensor_topic
 from app.wire.blocks import MAX_SENSOR_ID
-from app.wire.reasons import Rejected
+from app.wire.reasons import LARGE_LETTER, Rejected, letter_headers
 
 logger = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 """Between two attempts, s."""
-
-LONGEST_DETAIL, LARGEST_LETTER = 500, 900_000
-"""Characters of a dead letter's detail, and bytes of its message."""
 
 T = TypeVar("T")
 
@@ -112,16 +109,12 @@ class Forwarder:
     def _letters(self, refused: Iterable[tuple[str, Refused]]) -> list[Outgoing]:
         letters = []
         for topic, block in refused:
-            headers = [
-                ("reason", block.reason.encode()),
-                ("detail", block.detail[:LONGEST_DETAIL].encode(errors="backslashreplace")),
-                ("source", f"mqtt:{topic}".encode()),
-            ]
-            if len(block.value) > LARGEST_LETTER:
+            headers = letter_headers(block.reason, block.detail, f"mqtt:{topic}")
+            if len(block.value) > LARGE_LETTER:
                 headers.append(("truncated", str(len(block.value)).encode()))
             # One beyond what an id may have would make the letter larger than Kafka takes.
             key = None if block.sensor_id is None else block.sensor_id.encode()[:MAX_SENSOR_ID]
-            letters.append(Outgoing(dead_letter_topic(self._settings), key, block.value[:LARGEST_LETTER], headers))
+            letters.append(Outgoing(dead_letter_topic(self._settings), key, block.value[:LARGE_LETTER], headers))
         return letters
 
     async def _insist(self, attempt: Callable[[], Awaitable[T]]) -> T:

@@ -28,8 +28,8 @@ class Route(NamedTuple):
 
 def _route(found: Described) -> Route:
     """Give where a sensor's blocks go: as a person has set, else as they ran last, else to rt."""
-    name = found.meta.tier or found.tier
-    return Route(name if name in TIERS else "rt", found.meta.pipeline or found.pipeline or None)
+    name = found.goes_to
+    return Route(name if name in TIERS else "rt", found.runs or None)
 
 
 class Routes:

@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaError
 
 from app.ingest.errors import UnavailableError
-from app.kafka_client import client_options
+from app.kafka_client import BrokerError, client_options, start
 from app.settings import Settings
 
 LARGEST_REQUEST = 4 << 20
@@ -97,14 +97,11 @@ class Sender:
                     max_batch_size=LARGEST_REQUEST // 8,
                 )
                 try:
-                    await producer.start()
-                except BaseException as error:
-                    await producer.stop()
-                    if isinstance(error, KafkaConnectionError):
-                        raise UnavailableError(
-                            f"no Kafka answers at {self._settings.kafka_bootstrap}: send again later"
-                        ) from error
-                    raise
+                    await start(producer, self._settings)
+                except BrokerError as error:
+                    raise UnavailableError(
+                        f"no Kafka answers at {self._settings.kafka_bootstrap}: send again later"
+                    ) from error
                 self._producer = producer
             return self._producer
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from app.dsp.pipeline import Pipeline
+from app.mirror.imports import ANY_INDEX
 from app.mirror.keys import sensor_key
 from app.mirror.ownership import Ownership
 from app.mirror.states import Claim
@@ -17,8 +18,6 @@ from app.state_copies.copies import StateCopy
 
 SENSORS_A_CALL = 100
 """States are some kilobytes each."""
-
-_ANY_INDEX = -1
 
 
 class _Known(NamedTuple):
@@ -68,7 +67,7 @@ async def offer(
         claims = []
         for sensor_id, copy in own.items():
             if copy.header is not None and known[sensor_id].age < copy.header.age:
-                claims.append(Claim(sensor_id, _ANY_INDEX, copy.header.epoch, *copy.header.age))
+                claims.append(Claim(sensor_id, ANY_INDEX, copy.header.epoch, *copy.header.age))
         claimed = {answer.sensor_id: answer for answer in await ownership.claim(claims)}
         if len(claimed) < len(claims):
             raise RedisConnectionError(f"{len(claims) - len(claimed)} of {len(claims)} claims were not answered")

@@ -11,7 +11,7 @@ from app.runtime.outbox import Outbox, Outgoing
 from app.runtime.portion import Pending, Portion
 from app.topics import dead_letter_topic, features_topic, largest_message
 from app.wire.decode import BadInput
-from app.wire.reasons import REPLAYED_FROM
+from app.wire.reasons import LARGE_LETTER, REPLAYED_FROM, letter_headers
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
@@ -21,12 +21,6 @@ if TYPE_CHECKING:
 
 LATEST_RECORDS = 20
 """Feature records kept for the web page."""
-
-LONGEST_DETAIL = 500
-"""Characters of a dead letter's detail, which may quote the input."""
-
-LARGE_LETTER = 900_000
-"""Bytes of a message that any topic takes as it is; one that came compressed may be many times larger."""
 
 
 class Emitter:
@@ -94,9 +88,7 @@ class Emitter:
             metrics.DEAD_LETTERS.labels(self._tier, why.reason).inc()
             self.dead_letters[why.reason] = self.dead_letters.get(why.reason, 0) + 1
             headers = [
-                ("reason", why.reason.encode()),
-                ("detail", why.detail[:LONGEST_DETAIL].encode(errors="backslashreplace")),
-                ("source", f"{source}-{record.offset}".encode()),
+                *letter_headers(why.reason, why.detail, f"{source}-{record.offset}"),
                 # One that was sent again stays recognisable, so that it is not sent again for ever.
                 *(header for header in record.headers if header[0] == REPLAYED_FROM),
             ]

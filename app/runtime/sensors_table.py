@@ -15,7 +15,8 @@ from mode import Service
 
 from app.kafka_client import BrokerError
 from app.kafka_reader import topic_reader
-from app.sensors.metadata import MetadataError, SensorMeta, decode_meta
+from app.sensors.metadata import SensorMeta, encode_meta
+from app.sensors.registry import apply_records
 from app.topics import sensors_changelog
 
 if TYPE_CHECKING:
@@ -96,21 +97,12 @@ class SensorsTable(GlobalTable):
             self.caught_up.set()
 
     def _apply(self, records: list[ConsumerRecord]) -> None:
-        changed = set()
-        for record in records:
-            try:
-                sensor_id = (record.key or b"").decode()
-                meta = decode_meta(record.value) if record.value else None
-            except (MetadataError, UnicodeDecodeError) as error:
-                logger.warning("sensors table: record %d is passed over: %s", record.offset, error)
-                continue
-            if meta:
-                self.metas[sensor_id] = meta
-                self.data[record.key] = record.value
+        changed = apply_records(records, self.metas)
+        for sensor_id in changed:
+            if sensor_id in self.metas:
+                self.data[sensor_id.encode()] = encode_meta(self.metas[sensor_id])
             else:
-                self.metas.pop(sensor_id, None)
-                self.data.pop(record.key, None)
-            changed.add(sensor_id)
+                self.data.pop(sensor_id.encode(), None)
         if changed:
             self.on_change(changed)
 

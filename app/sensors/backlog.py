@@ -9,32 +9,13 @@ from typing import TYPE_CHECKING
 
 from aiokafka import ConsumerRecord, TopicPartition
 
-from app.kafka_client import admin_client
 from app.kafka_reader import Stretch, read
-from app.settings import Settings
 from app.wire.blocks import Frame
 from app.wire.parse import RawFrame, parse, parse_packed
 from app.wire.reasons import Rejected
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer
-
-
-async def committed(settings: Settings) -> dict[TopicPartition, int]:
-    """Tell up to where each partition has been processed and saved, by any of the application's groups.
-
-    Raises
-    ------
-    BrokerError
-        None of the brokers answers.
-    """
-    found: dict[TopicPartition, int] = {}
-    async with admin_client(settings) as admin:
-        for group, _ in await admin.list_consumer_groups():
-            if group == settings.app_id or group.startswith(f"{settings.app_id}-"):
-                for partition, commit in (await admin.list_consumer_group_offsets(group)).items():
-                    found[partition] = max(commit.offset, found.get(partition, 0))
-    return found
 
 
 async def blocks_of(

@@ -18,6 +18,12 @@ SENSORS_A_CALL = 1000
 """Of whom a pipeline of commands asks or tells."""
 
 
+SET_FIELDS = ("set_pipeline", "set_tier", "labels")
+"""Of a sensor's `meta` hash: what a person has set."""
+
+Fields = Mapping[str, bytes | None]
+
+
 class Described(NamedTuple):
     """A sensor, as Redis has it; what it does not know is empty."""
 
@@ -31,8 +37,22 @@ class Described(NamedTuple):
     """Of the state that Redis has, as is the next one; 0 and -1 where it has none."""
     next: int
 
+    @property
+    def runs(self) -> str:
+        """Pipeline of its blocks that name none: the one set, else the one that ran last; empty for its tier's."""
+        return self.meta.pipeline or self.pipeline
+
+    @property
+    def goes_to(self) -> str:
+        """Tier of its blocks that name none: the one set, else the one that had it last; empty where nobody said."""
+        return self.meta.tier or self.tier
+
 
 UNKNOWN = Described(NOTHING_SET, "", "", 0, -1)
+
+
+_STATE = ("restarts", "next")
+_META = ("pipeline", "tier", *SET_FIELDS)
 
 
 async def described(redis: RedisClient, prefix: str, sensor_ids: Sequence[str]) -> dict[str, Described]:
@@ -43,22 +63,62 @@ async def described(redis: RedisClient, prefix: str, sensor_ids: Sequence[str]) 
     REDIS_ERRORS
         Redis does not answer.
     """
-    found: dict[str, Described] = {}
+    answers = await read_hashes(redis, prefix, sensor_ids, _STATE, _META)
+    return {
+        sensor_id: Described(
+            set_of(meta),
+            text(meta["pipeline"]),
+            text(meta["tier"]),
+            number(state["restarts"]) or 0,
+            -1 if (index := number(state["next"])) is None else index,
+        )
+        for sensor_id, (state, meta) in zip(sensor_ids, answers, strict=True)
+    }
+
+
+async def read_hashes(
+    redis: RedisClient, prefix: str, sensor_ids: Sequence[str], state: Sequence[str], meta: Sequence[str]
+) -> list[tuple[Fields, Fields]]:
+    """Read fields of the hashes of sensors, of up to 1,000 in one round trip.
+
+    Parameters
+    ----------
+    redis, prefix
+        Client, and what goes before every key.
+    sensor_ids
+        Whose.
+    state, meta
+        Fields of either hash.
+
+    Returns
+    -------
+    list of (dict, dict)
+        Of each sensor, in order; a field that Redis does not have is None.
+
+    Raises
+    ------
+    REDIS_ERRORS
+        Redis does not answer.
+    """
+    found: list[tuple[Fields, Fields]] = []
     for begin in range(0, len(sensor_ids), SENSORS_A_CALL):
-        some = sensor_ids[begin : begin + SENSORS_A_CALL]
         commands = redis.pipeline(transaction=False)
-        for sensor_id in some:
-            commands.hmget(
-                sensor_key(prefix, sensor_id, "meta"), "set_pipeline", "set_tier", "labels", "pipeline", "tier"
-            )
-            commands.hmget(sensor_key(prefix, sensor_id, "state"), "restarts", "next")
-        answers = iter(await answers_to(commands))
-        for sensor_id, meta, state in zip(some, answers, answers, strict=False):
-            found[sensor_id] = _described(meta or [None] * 5, state or [None] * 2)
+        for sensor_id in sensor_ids[begin : begin + SENSORS_A_CALL]:
+            commands.hmget(sensor_key(prefix, sensor_id, "state"), *state)
+            commands.hmget(sensor_key(prefix, sensor_id, "meta"), *meta)
+        answers = iter(await _answers_to(commands))
+        found += [
+            (_fields(state, of_state), _fields(meta, of_meta))
+            for of_state, of_meta in zip(answers, answers, strict=False)
+        ]
     return found
 
 
-async def answers_to(commands: Any) -> list[Any]:
+def _fields(names: Sequence[str], values: Sequence[bytes | None] | None) -> Fields:
+    return dict.fromkeys(names) if values is None else dict(zip(names, values, strict=True))
+
+
+async def _answers_to(commands: Any) -> list[Any]:
     """Run a pipeline of commands; gives None where Redis refuses one, as for a key that is not ours.
 
     Raises
@@ -73,16 +133,10 @@ async def answers_to(commands: Any) -> list[Any]:
     return [None if isinstance(answer, Exception) else answer for answer in answers]
 
 
-def _described(meta: Sequence[bytes | None], state: Sequence[bytes | None]) -> Described:
-    set_pipeline, set_tier, labels, pipeline, tier = meta
-    restarts, next_index = state
-    return Described(
-        SensorMeta(_text(set_pipeline), _text(set_tier), decode_labels(labels) if labels else {}),
-        _text(pipeline),
-        _text(tier),
-        number(restarts) or 0,
-        -1 if (index := number(next_index)) is None else index,
-    )
+def set_of(meta: Fields) -> SensorMeta:
+    """Give what was set of a sensor, as its `meta` hash has it."""
+    labels = meta["labels"]
+    return SensorMeta(text(meta["set_pipeline"]), text(meta["set_tier"]), decode_labels(labels) if labels else {})
 
 
 def number(value: bytes | None) -> int | None:
@@ -90,36 +144,9 @@ def number(value: bytes | None) -> int | None:
     return int(value) if value is not None and value.lstrip(b"-").isdigit() else None
 
 
-def _text(value: bytes | None) -> str:
+def text(value: bytes | None) -> str:
+    """Read a text; empty where there is none."""
     return (value or b"").decode(errors="replace")
-
-
-async def pipelines_of(redis: RedisClient, prefix: str, sensor_ids: Sequence[str]) -> dict[str, str]:
-    """Tell which pipeline each sensor's blocks run that name none: the one set, else the one that ran last.
-
-    Sensors of which Redis knows neither are left out: theirs is their tier's.
-
-    Raises
-    ------
-    REDIS_ERRORS
-        Redis does not answer.
-    """
-    answers = await described(redis, prefix, sensor_ids)
-    return {id_: name for id_, own in answers.items() if (name := own.meta.pipeline or own.pipeline)}
-
-
-async def tiers_of(redis: RedisClient, prefix: str, sensor_ids: Sequence[str]) -> dict[str, str]:
-    """Tell to which tier each sensor's blocks go that name none: the one set, else the one that had it last.
-
-    Sensors of which Redis knows neither are left out.
-
-    Raises
-    ------
-    REDIS_ERRORS
-        Redis does not answer.
-    """
-    answers = await described(redis, prefix, sensor_ids)
-    return {id_: name for id_, own in answers.items() if (name := own.meta.tier or own.tier)}
 
 
 async def write_set(redis: RedisClient, prefix: str, metas: Mapping[str, SensorMeta]) -> None:

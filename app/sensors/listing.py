@@ -7,13 +7,11 @@ from typing import NamedTuple
 
 from app.mirror.keys import sensor_id_of, sensor_key
 from app.redis_client import RedisClient
-from app.sensors.described import answers_to, number
-from app.sensors.metadata import SensorMeta, decode_labels
-
-SENSORS_A_CALL = 1000
+from app.sensors.described import SENSORS_A_CALL, SET_FIELDS, Fields, number, read_hashes, set_of, text
+from app.sensors.metadata import SensorMeta
 
 _STATE = ("owner", "epoch", "restarts", "next", "updated", "position", "source")
-_META = ("tier", "pipeline", "rate", "set_tier", "set_pipeline", "labels")
+_META = ("tier", "pipeline", "rate", *SET_FIELDS)
 
 
 class Place(NamedTuple):
@@ -69,19 +67,8 @@ async def read_rows(redis: RedisClient, prefix: str, sensor_ids: Sequence[str]) 
     REDIS_ERRORS
         Redis does not answer.
     """
-    rows = []
-    for begin in range(0, len(sensor_ids), SENSORS_A_CALL):
-        some = sensor_ids[begin : begin + SENSORS_A_CALL]
-        commands = redis.pipeline(transaction=False)
-        for sensor_id in some:
-            commands.hmget(sensor_key(prefix, sensor_id, "state"), *_STATE)
-            commands.hmget(sensor_key(prefix, sensor_id, "meta"), *_META)
-        answers = iter(await answers_to(commands))
-        rows += [
-            _row(sensor_id, dict(zip(_STATE, state or (), strict=False)), dict(zip(_META, meta or (), strict=False)))
-            for sensor_id, state, meta in zip(some, answers, answers, strict=False)
-        ]
-    return rows
+    answers = await read_hashes(redis, prefix, sensor_ids, _STATE, _META)
+    return [_row(sensor_id, state, meta) for sensor_id, (state, meta) in zip(sensor_ids, answers, strict=True)]
 
 
 async def all_rows(redis: RedisClient, prefix: str) -> AsyncIterator[list[SensorRow]]:
@@ -119,21 +106,20 @@ def matching(
             yield row
 
 
-def _row(sensor_id: str, state: Mapping[str, bytes | None], meta: Mapping[str, bytes | None]) -> SensorRow:
-    labels = decode_labels(meta.get("labels") or b"{}")
+def _row(sensor_id: str, state: Fields, meta: Fields) -> SensorRow:
     return SensorRow(
         sensor_id,
-        SensorMeta(_text(meta.get("set_pipeline")), _text(meta.get("set_tier")), labels),
-        _text(state.get("owner")),
-        _text(meta.get("tier")),
-        _text(meta.get("pipeline")),
-        _rate(meta.get("rate")),
-        number(state.get("epoch")),
-        number(state.get("restarts")) or 0,
-        number(state.get("next")),
-        number(state.get("updated")),
-        _position(_text(state.get("position"))),
-        _partition(_text(state.get("source"))),
+        set_of(meta),
+        text(state["owner"]),
+        text(meta["tier"]),
+        text(meta["pipeline"]),
+        _rate(meta["rate"]),
+        number(state["epoch"]),
+        number(state["restarts"]) or 0,
+        number(state["next"]),
+        number(state["updated"]),
+        _position(text(state["position"])),
+        _partition(text(state["source"])),
     )
 
 
@@ -144,18 +130,14 @@ def _rate(value: bytes | None) -> float | None:
         return None
 
 
-def _position(text: str) -> Place | None:
+def _position(value: str) -> Place | None:
     """Parse ``topic-partition-offset``."""
-    partition, _, offset = text.rpartition("-")
+    partition, _, offset = value.rpartition("-")
     place = _partition(partition)
     return place._replace(offset=int(offset)) if place and offset.isdigit() else None
 
 
-def _partition(text: str) -> Place | None:
+def _partition(value: str) -> Place | None:
     """Parse ``topic-partition``."""
-    topic, _, partition = text.rpartition("-")
+    topic, _, partition = value.rpartition("-")
     return Place(topic, int(partition), -1) if topic and partition.isdigit() else None
-
-
-def _text(value: bytes | None) -> str:
-    return (value or b"").decode(errors="replace")

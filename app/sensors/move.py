@@ -17,17 +17,18 @@ from typing import Literal, cast
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from app.commits import committed
 from app.kafka_reader import Stretch, Stretches, retained, topic_reader
 from app.mirror.imports import ANY_INDEX
 from app.mirror.keys import wanted_key
 from app.mirror.ownership import Ownership, wish
 from app.mirror.script import Call, Script
 from app.mirror.states import Claim
-from app.preflight import group_subscriptions
+from app.preflight import application_groups, group_subscriptions
 from app.redis_client import RedisClient, redis_client
 from app.runtime.claims import FIRST_UNKNOWN
 from app.runtime.outbox import partition_of
-from app.sensors.backlog import blocks_of, committed
+from app.sensors.backlog import blocks_of
 from app.sensors.listing import SensorRow, read_rows
 from app.sensors.metadata import NOTHING_SET
 from app.sensors.registry import change_set, read_set
@@ -175,7 +176,7 @@ class _Move:
         rows = await read_rows(self._redis, self._prefix, sensor_ids)
         self._served = {topic for topics in (await group_subscriptions(self._settings)).values() for topic in topics}
         self._movers = await self._look_for_left([row for row in rows if _tier_of(row) not in {None, self._tier}])
-        commits = await committed(self._settings)
+        commits = await committed(self._settings, application_groups(self._settings))
         for mover in list(self._movers.values()):
             left = mover.not_in_state(commits)
             if left and mover.source.topic not in self._served and not self._force:
@@ -196,7 +197,7 @@ class _Move:
     async def _look_for_left(self, rows: Sequence[SensorRow]) -> dict[str, _Mover]:
         """Find the blocks of sensors that lie on their topics now and may not be in their states."""
         movers: dict[str, _Mover] = {}
-        commits = await committed(self._settings) if rows else {}
+        commits = await committed(self._settings, application_groups(self._settings)) if rows else {}
         topics: dict[str, Stretches] = {}
         for row in rows:
             topic = sensor_topic(self._settings, cast("TierName", _tier_of(row)))
@@ -234,7 +235,7 @@ class _Move:
         for row in await read_rows(self._redis, self._prefix, list(self._movers)):
             self._movers[row.sensor_id].row = row
         waits = any(mover.left and not mover.row.owner for mover in self._movers.values())
-        commits = await committed(self._settings) if waits else {}
+        commits = await committed(self._settings, application_groups(self._settings)) if waits else {}
         now = time.monotonic()
         drained: list[SensorRow] = []
         asked: list[SensorRow] = []

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from app.errors import ContinuumError
 from app.kafka_client import client_options, started
@@ -20,6 +20,24 @@ from app.topics import sensors_changelog
 logger = logging.getLogger(__name__)
 
 
+def apply_records(records: Iterable[ConsumerRecord], metas: dict[str, SensorMeta]) -> set[str]:
+    """Bring what has been set up to date with records of the changelog; gives the sensors that they are of."""
+    changed = set()
+    for record in records:
+        try:
+            sensor_id = (record.key or b"").decode()
+            meta = decode_meta(record.value) if record.value else None
+        except (MetadataError, UnicodeDecodeError) as error:
+            logger.warning("record %d of %s is passed over: %s", record.offset, record.topic, error)
+            continue
+        if meta:
+            metas[sensor_id] = meta
+        else:
+            metas.pop(sensor_id, None)
+        changed.add(sensor_id)
+    return changed
+
+
 async def read_set(settings: Settings) -> dict[str, SensorMeta]:
     """Read what has been set, by sensor.
 
@@ -31,17 +49,7 @@ async def read_set(settings: Settings) -> dict[str, SensorMeta]:
     metas: dict[str, SensorMeta] = {}
     async with topic_reader(settings) as consumer:
         async for records in read(consumer, await retained(consumer, settings, sensors_changelog(settings))):
-            for record in records:
-                sensor_id = (record.key or b"").decode(errors="replace")
-                try:
-                    meta = decode_meta(record.value) if record.value else None
-                except MetadataError as error:
-                    logger.warning("record %d of %s is passed over: %s", record.offset, record.topic, error)
-                    continue
-                if meta:
-                    metas[sensor_id] = meta
-                else:
-                    metas.pop(sensor_id, None)
+            apply_records(records, metas)
     return metas
 
 

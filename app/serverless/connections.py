@@ -6,9 +6,9 @@ import time
 from contextlib import suppress
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaError
 
-from app.kafka_client import client_options
+from app.kafka_client import BrokerError, client_options, start
 from app.redis_client import REDIS_ERRORS, RedisClient, redis_client
 from app.runtime.outbox import Outbox
 from app.serverless.errors import FunctionError
@@ -55,14 +55,11 @@ class Connections:
             **client_options(self._settings), acks="all", request_timeout_ms=REQUEST_MS, linger_ms=0
         )
         try:
-            await producer.start()
-        except BaseException as error:  # cancelled too, where brokers take longer than the invocation has
-            await producer.stop()
-            if isinstance(error, KafkaConnectionError):
-                raise FunctionError(
-                    f"no Kafka answers at {self._settings.kafka_bootstrap}: the event is retried"
-                ) from error
-            raise
+            await start(producer, self._settings)  # cancelled where brokers take longer than the invocation has
+        except BrokerError as error:
+            raise FunctionError(
+                f"no Kafka answers at {self._settings.kafka_bootstrap}: the event is retried"
+            ) from error
         self._producer = producer
 
     def _started(self) -> AIOKafkaProducer:

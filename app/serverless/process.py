@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import msgspec
@@ -37,24 +36,7 @@ class FunctionProcess(OwnProcess):
         served = ["--tiers", ",".join(settings.tiers), "--window", "0", "--json"]
         super().__init__(["app", "function", "serve", *served], settings, log)
 
-    async def ready(self, seconds: float = 60.0) -> None:
-        """Wait until it has its partitions.
-
-        Raises
-        ------
-        ProcessFailedError
-            It ended, or took longer.
-        """
-        try:
-            async with asyncio.timeout(seconds):
-                while not self._has_partitions():
-                    if self.process.poll() is not None:
-                        raise self.failed(await self.ended())
-                    await asyncio.sleep(0.1)
-        except TimeoutError:
-            raise self.failed(f"not ready after {seconds:g} s") from None
-
-    def _has_partitions(self) -> bool:
+    async def _is_ready(self) -> bool:
         whole, _, _ = self.log.read_bytes()[self._log_start :].rpartition(b"\n")
         figures = [_lines.decode(line) for line in whole.splitlines() if line.startswith(b"{")]
         return bool(figures) and bool(figures[-1].partitions)

@@ -64,11 +64,12 @@ def sample_event(
             part = signal[block * samples : (block + 1) * samples].round(4)
             value = encode_json(sensor, part, now, seq=block * samples, pipeline=pipeline)
             own = records.setdefault(partition, [])
-            own.append(_record(partition, len(own), now, sensor.encode(), value))
+            own.append(record_at(partition, len(own), now, sensor.encode(), value))
     return encode_event(records, settings.kafka_bootstrap or "", source)
 
 
-def _record(partition: TopicPartition, offset: int, timestamp: int, key: bytes, value: bytes) -> ConsumerRecord:
+def record_at(partition: TopicPartition, offset: int, timestamp: int, key: bytes, value: bytes) -> ConsumerRecord:
+    """Make a record as if it had been consumed from a place in a topic."""
     return ConsumerRecord(
         topic=partition.topic,
         partition=partition.partition,

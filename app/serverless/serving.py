@@ -7,17 +7,14 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from app.commits import adopt_commits
 from app.pipelines import known_pipelines
-from app.preflight import application_groups, check_function_groups, group_subscriptions
+from app.preflight import check_before_serving
 from app.redis_client import redis_client
-from app.repartition.marker import check_unfinished, unfinished
 from app.runtime.heartbeat import Heartbeat
 from app.runtime.instance import Instance, claim_instance
 from app.serverless.environment import Environments, FunctionConfig
 from app.serverless.poller import Batching, Poller
 from app.settings import Settings, TierName
-from app.topics import check_topics, needed_topics, sensor_topic
 from app.web.status import MirrorStatus, TierStatus, WorkerStatus
 
 
@@ -57,14 +54,7 @@ class Serving:
             None of the brokers answers.
         """
         settings = self._config.settings
-        await check_topics(settings, needed_topics(settings, known_pipelines(settings.pipelines)))
-        check_unfinished(begun for begun in await unfinished(settings) if begun.tier in self._tiers)
-        subscriptions = await group_subscriptions(settings)
-        for tier in self._tiers:
-            check_function_groups(settings, tier, subscriptions)
-            group = settings.function_group(tier)
-            if group not in subscriptions:
-                await adopt_commits(settings, group, application_groups(settings), {sensor_topic(settings, tier)})
+        await check_before_serving(settings, self._tiers, known_pipelines(settings.pipelines))
         # Held while it serves, so that `continuum down` finds it as it finds workers.
         self._instance = claim_instance(settings, kind="function")
         async with Environments(self._config, self._batching.concurrency) as environments, self._heartbeat(settings):

@@ -158,11 +158,7 @@ class FunctionTier:
             # One whose first block names its pipeline goes on in that, as if the others came an event later.
             columns = [own for each in decoded.values() for own in each.columns]
             begun = first_pipelines(columns, self._known)
-            self._known = {
-                id_: name
-                for id_, own in answers.items()
-                if (name := own.meta.pipeline or own.pipeline or begun.get(id_))
-            }
+            self._known = {id_: name for id_, own in answers.items() if (name := own.runs or begun.get(id_))}
             if any(name != self._default for name in self._known.values()):
                 decoded = self._decode(batches)
         portions: list[Portion] = []

@@ -19,7 +19,7 @@ from app.ingest.routes import Routes
 from app.ingest.sender import Outgoing, Sender
 from app.settings import TIERS, TierName
 from app.topics import sensor_topic
-from app.wire.reasons import Rejected
+from app.wire.reasons import LONGEST_DETAIL, Rejected
 
 if TYPE_CHECKING:
     from app.faust_app import ContinuumApp
@@ -34,9 +34,6 @@ BODY_SECONDS, ANSWER_SECONDS, STOP_SECONDS = 20.0, 10.0, 2.0
 """Longest waits: for a request's body, for Redis and Kafka, and for what is still under way when the worker stops."""
 
 _LATER = {"Retry-After": "1"}
-
-LONGEST_DETAIL = 500
-"""Characters of a refusal's detail, which may quote the input."""
 
 #: None is among those that a page of another site may send without asking.
 CONTENT_TYPES = ("application/json", "application/msgpack", "application/vnd.msgpack", "application/x-msgpack")

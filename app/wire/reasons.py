@@ -7,6 +7,12 @@ from enum import StrEnum
 REPLAYED_FROM = "replayed-from"
 """Header of a message that was sent again: its dead letter's id. The next dead letter, if any, carries it on."""
 
+LONGEST_DETAIL = 500
+"""Characters of a detail, which may quote the input."""
+
+LARGE_LETTER = 900_000
+"""Bytes of a message that any topic takes as it is; one that came compressed may be many times larger."""
+
 
 class Reason(StrEnum):
     """A dead letter's reason; its `detail` header says the rest in words."""
@@ -47,3 +53,20 @@ class Rejected(Exception):  # noqa: N818 - not an error of ours: a verdict on an
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+def letter_headers(reason: Reason, detail: str, source: str) -> list[tuple[str, bytes]]:
+    """Give the headers that every dead letter has.
+
+    Parameters
+    ----------
+    reason, detail
+        Why it is one.
+    source
+        Where its message came from: ``topic-partition-offset``, or what names another way in.
+    """
+    return [
+        ("reason", reason.encode()),
+        ("detail", detail[:LONGEST_DETAIL].encode(errors="backslashreplace")),
+        ("source", source.encode()),
+    ]
