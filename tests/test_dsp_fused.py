@@ -170,15 +170,15 @@ print("numba" in sys.modules)
 
 @needs_kernel
 def test_without_a_folder_to_write_to_it_compiles_anew(monkeypatch):
-    from app.dsp.fused import kernel
+    from app.dsp.fused import compiling
 
     def njit(signature: str, *, cache: bool = False, **options: Any) -> Any:
         if cache:
             raise RuntimeError("cannot cache function: no locator available")
         return lambda function: function
 
-    monkeypatch.setattr(kernel, "njit", njit)
-    assert kernel._compiled("void()")(nothing) is nothing
+    monkeypatch.setattr(compiling, "njit", njit)
+    assert compiling.compiled("void()")(nothing) is nothing
 
 
 # --- The same as stage by stage -----------------------------------------------------------------------------------

@@ -11,31 +11,18 @@ What lies here must stay in one file: numba keeps compiled code, and compares th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from app.dsp.fused.compiling import compiled
 from app.dsp.stage import Array, Floats, Indices
 
 SEGMENT = 2048
 """Samples of a block that are worked on at once; with the window before them they stay in the cache."""
 
 
-def _compiled(signature: str) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a function when it is defined, or take it from numba's cache."""
-
-    def compiled(function: Callable[..., Any]) -> Any:
-        try:
-            return njit(signature, cache=True, error_model="numpy")(function)
-        except (RuntimeError, OSError):  # no folder that numba may write to
-            return njit(signature, error_model="numpy")(function)
-
-    return compiled
-
-
-@_compiled("float64(float64[::1])")
+@compiled("float64(float64[::1])")
 def _pairwise(x: Floats) -> Any:
     """Sum ``x`` in the order of `numpy.add.reduce`."""
     count = len(x)
@@ -63,7 +50,7 @@ def _pairwise(x: Floats) -> Any:
     return total
 
 
-@_compiled("float64(float64[::1], float64[::1])")
+@compiled("float64(float64[::1], float64[::1])")
 def _variance(x: Floats, work: Floats) -> Any:
     deviations = work[: len(x)]
     mean = _pairwise(x) / len(x)
@@ -73,12 +60,12 @@ def _variance(x: Floats, work: Floats) -> Any:
     return _pairwise(deviations) / len(x)
 
 
-@_compiled("float64(float64, float64)")
+@compiled("float64(float64, float64)")
 def _ratio(numerator: float, denominator: float) -> float:
     return numerator / denominator if denominator != 0.0 else 0.0
 
 
-@_compiled("void(float64[::1], float64[::1], float64[::1], float64[::1])")
+@compiled("void(float64[::1], float64[::1], float64[::1], float64[::1])")
 def _hjorth(x: Floats, differences: Floats, work: Floats, out: Floats) -> None:
     """Activity, mobility and complexity of ``x``."""
     activity = _variance(x, work)
@@ -96,7 +83,7 @@ def _hjorth(x: Floats, differences: Floats, work: Floats, out: Floats) -> None:
     out[2] = _ratio(mobility_first, mobility)
 
 
-@_compiled("void(float64[:, ::1], float64[:, ::1], float64[::1])")
+@compiled("void(float64[:, ::1], float64[:, ::1], float64[::1])")
 def _four_sections(sos: Floats, zi: Floats, x: Floats) -> None:
     """Filter ``x`` in place; four sections' state fits the registers, and their recursions run abreast."""
     a0, a1, a2, a3, a4 = sos[0, 0], sos[0, 1], sos[0, 2], sos[0, 4], sos[0, 5]
@@ -124,7 +111,7 @@ def _four_sections(sos: Floats, zi: Floats, x: Floats) -> None:
     zi[2, 0], zi[2, 1], zi[3, 0], zi[3, 1] = cp, cq, dp, dq
 
 
-@_compiled("void(float64[:, ::1], float64[:, ::1], float64[::1])")
+@compiled("void(float64[:, ::1], float64[:, ::1], float64[::1])")
 def _filter(sos: Floats, zi: Floats, x: Floats) -> None:
     """Filter ``x`` in place."""
     done = len(sos) // 4 * 4
@@ -138,7 +125,7 @@ def _filter(sos: Floats, zi: Floats, x: Floats) -> None:
             x[i] = y
 
 
-@_compiled("void(float64[::1], int64, int64, float64[:, ::1], float64[::1])")
+@compiled("void(float64[::1], int64, int64, float64[:, ::1], float64[::1])")
 def _rms(series: Floats, window: int, seen: int, work: Floats, out: Floats) -> None:
     """RMS over the windows that end at the last ``len(out)`` of ``series``; ``seen`` samples came before those."""
     count, length = len(out), len(series)
@@ -163,14 +150,14 @@ def _rms(series: Floats, window: int, seen: int, work: Floats, out: Floats) -> N
         out[i] = np.sqrt(out[i] / min(seen + i + 1, window))
 
 
-@_compiled("void(float64[::1], float64[::1])")
+@compiled("void(float64[::1], float64[::1])")
 def _copy(source: Floats, target: Floats) -> None:
     """Copy to where ``target`` begins, which may lie before ``source`` in one array."""
     for i in range(len(source)):
         target[i] = source[i]
 
 
-@_compiled(
+@compiled(
     "void(float64[:, ::1], int64, boolean,"
     " Tuple((Array(float64, 1, 'C', readonly=True), int64[::1], int64[::1], int64[::1])),"
     " Tuple((float64[:, ::1], float64[:, :, :, ::1], float64[:, :, ::1], int64[::1], float64[:, :, ::1], int64[::1])),"
