@@ -60,4 +60,5 @@ $(VENV)/demo: $(BIN)/python .requirements/demo.txt pyproject.toml
 
 $(VENV)/dev: $(VENV)/demo .requirements/dev.txt
 	$(PIP) --requirement .requirements/dev.txt
+	$(BIN)/python -m app.compiled
 	touch $@

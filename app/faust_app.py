@@ -23,10 +23,13 @@ from app.pipelines import known_pipelines
 from app.redis_client import redis_client
 from app.runtime.definitions import Definitions
 from app.runtime.heartbeat import Heartbeat
-from app.runtime.outbox import Outbox
+from app.runtime.outbox import PRODUCER_BATCH_BYTES, Outbox
 from app.runtime.sensors_upkeep import Upkeep
+from app.runtime.trimming import Trimmer
+from app.runtime.turns import Turns
 from app.runtime.watchdog import Watchdog
 from app.settings import Settings, load_settings
+from app.topics import sensor_topic
 from app.transport.transport import Transport
 from app.web.server import Web
 from app.web.status import worker_status
@@ -46,11 +49,10 @@ COMMIT_SECONDS = 1.0
 #: Of the time to stop, the part that checkpoint, commit and mirror may take; Faust's own end takes some seconds.
 SETTLE_SHARE = 0.5
 HEARTBEAT_SECONDS = 1.0
-#: Batches that wait for their agent; each may hold some megabytes.
-QUEUED_BATCHES = 16
+#: Batches that Faust's queue to an agent takes: more than ever wait, as they are bounded in bytes (`Queued`).
+QUEUED_BATCHES = 1 << 20
 #: Records of one poll: as much as is computed in one go, between two looks at everything else.
-POLL_RECORDS = 1000
-PRODUCER_BATCH_BYTES = 512 << 10
+POLL_RECORDS = 4000
 LARGEST_REQUEST = 4 << 20
 
 
@@ -84,6 +86,8 @@ class ContinuumApp(faust.App):
         self.web_url = ""
         #: Called where a stop cannot be finished; the worker ends the process.
         self.on_given_up: Callable[[], None]
+        #: Whose turn it is.
+        self.turns = Turns(settings.tiers, lambda tier: self.batches.queued.waits(sensor_topic(settings, tier)))
         super().__init__(settings.group_id, **faust_settings(settings))
 
     def batch_producer(self) -> AIOKafkaProducer:
@@ -126,9 +130,16 @@ class ContinuumApp(faust.App):
         await super().on_start()
         sensors = self.sensors_table
         upkeep = Upkeep(self.redis, self.settings.topic_prefix, sensors.metas)
-        sensors.on_change = upkeep.changed
-        for service in (sensors, upkeep, self.definitions, *self.tiers.values(), self.heartbeat, Watchdog(self)):
+        sensors.on_change = partial(self._set, upkeep)
+        own = (self.heartbeat, Watchdog(self), Trimmer())
+        for service in (sensors, upkeep, self.definitions, *self.tiers.values(), *own):
             await self.add_runtime_dependency(service)
+
+    def _set(self, upkeep: Upkeep, sensor_ids: set[str]) -> None:
+        """Tell of sensors of which something has been set."""
+        upkeep.changed(sensor_ids)
+        for tier in self.tiers.values():
+            tier.refuse_express(sensor_ids)
 
     def halt(self) -> None:
         """Stop the flow: nothing more is fetched, and of what has been, nothing more is accepted."""

@@ -12,6 +12,7 @@ from faust.types import TP
 
 from app.transport.consumer import Consumer, OutOfOrderError
 from app.transport.deliveries import Deliveries
+from app.transport.queued import Queued
 
 PARTITION = TP("rt-sensors", 0)
 
@@ -56,8 +57,10 @@ class LogConsumer(Consumer):
             consumer_generation_id=1,
             topics=SimpleNamespace(acks_enabled_for=lambda _: True),
             monitor=SimpleNamespace(track_tp_end_offset=lambda *_: None),
+            tables=SimpleNamespace(changelog_topics=set(), recovery=None),
         )
         self.deliveries = Deliveries()
+        self.queued = Queued()
         self._seeks = 0
         self._delivered = defaultdict(int)
         self._accepted = defaultdict(int)

@@ -137,11 +137,11 @@ def test_told_to_stop_it_leaves_nothing_running(
 def test_bench_told_to_stop_leaves_nothing_running(tmp_path: Path, stopped_at_end: Callable[[Path], Path]) -> None:
     datadir, log = stopped_at_end(tmp_path / "data"), tmp_path / "log"
     with log.open("w") as output, started("bench", "throughput", datadir=datadir, output=output) as bench:
-        wait_for(lambda: bool(list((datadir / "bench").glob("*/workers/1/url"))), bench)
+        wait_for(lambda: bool(list((datadir / "bench").rglob("workers/1/url"))), bench)
         bench.send_signal(signal.SIGTERM)
         assert bench.wait(60) == 128 + signal.SIGTERM, log.read_text()
     assert addresses_of(datadir) == {}
-    assert not [worker for own in (datadir / "bench").iterdir() for worker in living_workers(own)]
+    assert not [worker for own in (datadir / "bench").rglob("workers") for worker in living_workers(own.parent)]
 
 
 def test_a_service_that_cannot_start_leaves_nothing_running(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from app.dsp.conformance import (
 )
 from app.dsp.engine import Engine
 from app.dsp.fused import fused, load_kernel
-from app.dsp.fused.chain import wired
+from app.dsp.fused.chain import Kernels, wired
 from app.dsp.pipeline import RAW_INPUT, Pipeline
 from app.dsp.pipeline_file import parse_pipeline
 from app.dsp.stage import Marks, Result, Signal, Stage, State
@@ -114,7 +114,7 @@ VECTOR = {"features": 'all = { of = "shape", take = "vector" }', "channels": 2}
     ],
 )
 def test_a_pipeline_is_known_by_its_wiring(given, taken):
-    assert (wired(pipeline_of(**given), nothing) is not None) == taken
+    assert (wired(pipeline_of(**given), Kernels(nothing, nothing, nothing)) is not None) == taken
 
 
 @needs_kernel
@@ -266,6 +266,79 @@ def test_it_does_not_drift_over_ten_hours_and_forgets_a_burst():
         rms = np.sqrt([np.mean(np.square(y[at - 49 : at + 1])) for at in range(end - 256, end)])
         activity, mobility, complexity = hjorth(rms)
         np.testing.assert_allclose(values[number], [rms[-1], mobility, complexity, activity], rtol=1e-9)
+
+
+# --- Abreast ------------------------------------------------------------------------------------------------------
+
+
+@needs_kernel
+@given(
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 80), st.integers(3, 300)),
+    of=st.sampled_from(["envelope", "clean"]),
+    lengths=st.lists(st.sampled_from([1, 7, 8, 50, 256, 300, 2100]), min_size=1, max_size=3),
+    rows=st.lists(st.integers(0, 20), min_size=1, max_size=40) | st.permutations(range(21)),
+    seed=st.integers(0, 1 << 30),
+)
+@settings(max_examples=80)
+def test_blocks_give_the_same_bits_in_any_company(shape, of, lengths, rows, seed):
+    """Blocks of many sensors at once, some of them young, give what each gives alone, and leave the same state."""
+    channels, order, window, hjorth_window = shape
+    pipeline = pipeline_of(channels=channels, order=order, window=window, hjorth_window=hjorth_window, of=of)
+    chain = fused(pipeline)
+    random = np.random.default_rng(seed)
+    numbers, rows = np.arange(len(rows)), np.array(rows)
+    ends = np.cumsum(random.choice(lengths, size=len(rows)) * channels)
+    begins = np.concatenate([[0], ends[:-1]])
+    values = random.normal(size=ends[-1])
+    values.flags.writeable = False
+    samples = Samples(values, begins, ends)
+    states: list[dict[str, State]] = []
+    seen = random.integers(0, 2 * max(window, hjorth_window), size=21)
+    for _ in range(2):
+        nodes = {node.name: node.stage.init(node.params, node.takes, 21) for node in pipeline.nodes}
+        states.append(nodes | {RAW_INPUT: {"last": np.zeros((21, channels))}})
+    for name, state in states[0].items():
+        for key, array in state.items():
+            array[...] = seen if key == "count" else random.normal(size=array.shape)
+            states[1][name][key][...] = array
+    found, full = chain.step(states[0], samples, numbers, rows)
+    for number in numbers:
+        # The kernel itself, as a block of several channels would go abreast.
+        alone = chain._replace(kernels=chain.kernels._replace(abreast=lambda *_: False))
+        one, its = alone.step(states[1], samples, numbers[number : number + 1], rows[number : number + 1])
+        assert one.tobytes() == found[number].tobytes()
+        assert its.tobytes() == full[number].tobytes()
+    for name, state in states[0].items():
+        for key, array in state.items():
+            assert array.tobytes() == states[1][name][key].tobytes(), (name, key)
+
+
+@needs_kernel
+@given(
+    lengths=st.lists(st.sampled_from([3, 256]), min_size=1, max_size=200),
+    sensors=st.integers(1, 60),
+    seed=st.integers(0, 1 << 30),
+)
+@settings(max_examples=60)
+def test_groups_hold_every_block_once_and_a_sensors_in_order(lengths, sensors, seed):
+    rows = np.random.default_rng(seed).integers(0, sensors, size=len(lengths)) * 64
+    order, sizes = load_kernel().grouped(np.array(lengths), rows)
+    assert sorted(order.tolist()) == list(range(len(lengths)))
+    groups = np.split(order, np.cumsum(sizes)[:-1])
+    for group in groups:
+        assert 1 <= len(group) <= 8
+        assert len(set(rows[group].tolist())) == len(group)
+        assert len({lengths[block] for block in group.tolist()}) == 1
+    for row in set(rows.tolist()):
+        assert (np.diff(order[rows[order] == row]) > 0).all()
+
+
+@needs_kernel
+def test_blocks_of_different_sensors_go_abreast_and_those_of_one_do_not():
+    lengths, kernels = np.full(16, 256), load_kernel()
+    assert kernels.grouped(lengths, np.arange(16))[1].tolist() == [8, 8]
+    assert kernels.grouped(lengths, np.arange(16) // 2)[1].tolist() == [8, 8]
+    assert kernels.grouped(lengths, np.zeros(16, dtype=np.int64))[1].tolist() == [1] * 16
 
 
 # --- What holds for every stage -----------------------------------------------------------------------------------

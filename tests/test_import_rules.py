@@ -18,7 +18,7 @@ HEAVY |= {"numba", "llvmlite"}
 #: What a function does not need before its first feature; Kafka, Redis and settings it does.
 BESIDE_A_FUNCTION = HEAVY - {"aiokafka", "redis", "pydantic", "pydantic_settings"} | {"pywt", "scipy"}
 #: The modules that import numba, or what does; they are themselves imported only where a pipeline can use them.
-COMPILED = {ROOT / "app/dsp/fused/kernel.py", ROOT / "app/dsp/fused/compiling.py"}
+COMPILED = {ROOT / "app/dsp/fused" / f"{name}.py" for name in ("abreast", "compiling", "grouping", "kernel")}
 CORE = sorted({*(ROOT / "app/dsp").rglob("*.py")} - COMPILED)
 
 
@@ -73,7 +73,7 @@ def test_the_core_imports_only_numbers(path):
     for name in imports(path):
         top = name.split(".")[0]
         allowed = top in {"numpy", "scipy", "msgspec", "pywt"} or top in sys.stdlib_module_names
-        allowed |= path in COMPILED and top == "numba"
+        allowed |= path in COMPILED and top in {"numba", "llvmlite"}
         assert allowed or name == "app.dsp" or name.startswith("app.dsp."), f"{dotted(path)} imports {name}"
 
 

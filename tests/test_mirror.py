@@ -127,6 +127,23 @@ async def test_catches_up_after_an_outage(running: Callable[..., Running], folde
     assert one.refused == []
 
 
+async def test_what_waits_for_redis_is_bounded(
+    running: Callable[..., Running], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.mirror.mirror.MOST_WAITING", 100)
+    one = running()
+    one.put(states(256))
+    await until_all_held(one)
+    down(folder)
+    await until_down(one)
+    for next_index in (512, 768):
+        one.put(states(next_index))
+        assert one.mirror.pending == 100
+    start(folder, ["redis_url"])
+    await until_all_held(one)  # from the table, what has not waited
+    assert one.refused == []
+
+
 async def test_a_redis_that_hangs_holds_nobody_up(running: Callable[..., Running], folder: Path) -> None:
     one = running()
     one.put(states(256))

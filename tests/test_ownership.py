@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from redis.exceptions import ResponseError
 
-from app.mirror.keys import sensor_key, wanted_key
+from app.chaos.redis_cluster import RedisCluster
+from app.mirror.keys import sensor_key, sensor_keys, wanted_key
 from app.mirror.ownership import Ownership
 from app.mirror.states import Claimed, Wanted
 from app.redis_client import RedisClient, redis_client
@@ -206,6 +207,57 @@ async def test_many_sensors_some_of_them_lost(rt: Ownership, nrt: Ownership) -> 
     claims = await nrt.claim([claim(name, first=names.index(name)) for name in kept])
     assert all(claimed.taken for claimed in claims)
     assert [claimed.snapshot for claimed in claims] == [state(n, next_index=names.index(n)).snapshot for n in kept]
+
+
+async def everything_of(redis: RedisClient, prefix: str, names: list[str]) -> list[object]:
+    """All that Redis holds of sensors, but for when it was written."""
+    found: list[object] = []
+    for name in names:
+        state_key, features_key, meta_key = sensor_keys(prefix, name)
+        fields = await redis.hgetall(state_key)
+        fields.pop(b"updated", None)
+        found += [fields, await redis.get(features_key), await redis.hgetall(meta_key)]
+    return found
+
+
+async def test_many_together_are_saved_as_each_alone(redis: RedisClient, prefix: str) -> None:
+    """Those that are refused, restarted, released and without features among them."""
+    names = [f"s{number}" for number in range(230)]
+    epochs = [number % 3 for number in range(230)]
+    saved = [
+        state(name, epoch=epoch, restarts=epoch, next_index=number * 256, features=b"{}" * (number % 2))
+        for number, (name, epoch) in enumerate(zip(names, epochs, strict=True))
+    ]
+    refused, held = [], []
+    for way in ("together", "alone"):
+        own = Ownership(redis, f"{prefix}{way}-", "rt")
+        other = Ownership(redis, own.prefix, "nrt")
+        await own.claim([claim(name) for name in names])
+        await other.claim([claim(name, first=9 * 256) for name in names[::7]])
+        for release in (False, True):
+            parts = [saved] if way == "together" else [[one] for one in saved]
+            refused.append([one for part in parts for one in await own.save(part, release=release)])
+        held.append(await everything_of(redis, own.prefix, names))
+    assert held[0] == held[1]
+    assert refused[:2] == refused[2:]
+    assert len(refused[0]) == len(epochs[::3])
+
+
+async def test_slots_that_have_moved_are_followed(
+    settings: Callable[..., Settings], prefix: str, redis_cluster: RedisCluster
+) -> None:
+    async with redis_client(settings(redis_url=redis_cluster.url)) as client:
+        await client.initialize()
+        nodes = client.nodes_manager.slots_cache
+        wrong = {slot: nodes[(slot + 8192) % 16384] for slot in nodes}
+        nodes.update(wrong)
+        own = Ownership(client, prefix, "rt")
+        names = [f"s{number}" for number in range(30)]
+        claimed = await own.claim([claim(name) for name in names])
+        assert [(one.sensor_id, one.taken) for one in claimed] == [(name, True) for name in names]
+        nodes.update(wrong)
+        assert await own.save([state(name) for name in names]) == []
+        assert await own.epochs(names) == [1] * 30
 
 
 async def test_a_flushed_script_is_loaded_again(redis: RedisClient, rt: Ownership) -> None:

@@ -171,20 +171,20 @@ def test_starts_are_spread_over_the_recording_and_blocks_over_their_duration():
 def test_a_gateway_sends_its_sensors_together():
     plan = Plan(noise(1000), 250.0, ids(70), 50, 2, "frame")
     messages = list(message_source(plan)(BEGIN))
-    assert [message.blocks for message in messages] == [32, 32, 6] * 2
-    assert [message.key for message in messages[:3]] == [b"gateway-s-0", b"gateway-s-32", b"gateway-s-64"]
-    np.testing.assert_allclose([message.time for message in messages], np.arange(6) * 0.2 / 3, rtol=1e-12)
+    assert [message.blocks for message in messages] == [50, 20] * 2
+    assert [message.key for message in messages[:2]] == [b"gateway-s-0", b"gateway-s-50"]
+    np.testing.assert_allclose([message.time for message in messages], np.arange(4) * 0.2 / 2, rtol=1e-12)
 
 
 def test_a_sensor_stays_with_its_gateway_where_others_have_gaps():
     samples = noise(400)
     samples[:100] = np.nan
-    plan = Plan(samples, 250.0, ids(40), 50, 8, "frame")
+    plan = Plan(samples, 250.0, ids(60), 50, 8, "frame")
     gateways = defaultdict(set)
     for message in message_source(plan)(BEGIN):
         for block in decoded(message.value):
             gateways[block.sensor_id].add(message.key)
-    assert gateways == {f"s-{n}": {b"gateway-s-0" if n < 32 else b"gateway-s-32"} for n in range(40)}
+    assert gateways == {f"s-{n}": {b"gateway-s-0" if n < 50 else b"gateway-s-50"} for n in range(60)}
 
 
 def test_frames_of_the_longest_blocks_stay_below_a_brokers_limit():

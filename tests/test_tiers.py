@@ -12,7 +12,7 @@ import pytest
 from app.kafka_client import started
 from app.preflight import GroupConflictError, check_groups
 from app.replay import Plan, Sent, new_producer, plan_builtin, play
-from app.runtime.tier import SLICE_BYTES, slices
+from app.runtime.stretches import SLICE_BYTES, slices
 from app.settings import TIERS, Settings, TierName, load_settings
 from app.tiers import TIER_DEFAULTS, in_force
 from app.topics import sensor_topic
@@ -77,12 +77,12 @@ def records(sizes: Sequence[int]) -> list[SimpleNamespace]:
 
 def test_no_slice_holds_more_than_the_tier_takes_at_once() -> None:
     batch = records([1] * 101)
-    parts = list(slices(batch, 25))
+    parts = list(slices(batch, lambda: 25))
     assert [len(part) for part in parts] == [25, 25, 25, 25, 1]
     assert [one for part in parts for one in part] == batch
     large = records([SLICE_BYTES // 2 + 1] * 3)
-    assert [len(part) for part in slices(large, 25)] == [1, 1, 1], "fewer where they are large"
-    assert [len(part) for part in slices(batch[:25], 25)] == [25]
+    assert [len(part) for part in slices(large, lambda: 25)] == [1, 1, 1], "fewer where they are large"
+    assert [len(part) for part in slices(batch[:25], lambda: 25)] == [25]
 
 
 # --- Their groups -----------------------------------------------------------------------------------------------

@@ -10,14 +10,14 @@ import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import msgspec
 import numpy as np
 from aiokafka import TopicPartition
 
-from app.bench.throughput import BenchError
+from app.bench.errors import BenchError
+from app.bench.result import Measurement, SuiteResult
 from app.pipelines import shipped_pipelines
 from app.serverless.event_source import encode_event
 from app.serverless.samples import record_at
@@ -36,37 +36,9 @@ RATES = (250.0, 100.0, 10.0, 1.0)
 LINE_LIMIT = 64 << 20
 
 
-@dataclass
-class ColdStart:
-    """Cold starts of a pipeline's first event, s."""
-
-    imported: list[float] = field(default_factory=list)
-    """Importing the handler."""
-    event: list[float] = field(default_factory=list)
-    """The first event, with its connections."""
-    total: list[float] = field(default_factory=list)
-    """From the start of Python until the feature is acknowledged and the state saved."""
-
-    def samples(self, rate: float) -> int:
-        """Give the samples that a sensor sends in the median cold start, rounded up."""
-        return math.ceil(float(np.median(self.total)) * rate)
-
-
-@dataclass
-class FunctionResult:
-    """What was measured."""
-
-    cold: dict[str, ColdStart]
-    """By pipeline."""
-    warm: dict[str, dict[int, list[float]]]
-    """Seconds of each invocation, by mode and by records of an event."""
-    memory: dict[str, int]
-    """Most memory that a process had, bytes; of a cold start by pipeline, else by mode."""
-
-
 async def measure_function(
-    settings: Settings, repeats: int, invocations: int, progress: Callable[[str], None]
-) -> FunctionResult:
+    settings: Settings, repeats: int, invocations: int, result: SuiteResult, progress: Callable[[str], None]
+) -> None:
     """Measure cold starts and warm invocations; the contenders take turns.
 
     Parameters
@@ -77,34 +49,41 @@ async def measure_function(
         Cold starts of each pipeline.
     invocations
         Warm invocations of each mode and size.
+    result
+        Of the suite, which is filled: cold starts by pipeline, warm events by their records and the mode.
     progress
         Told what is measured.
     """
     names = [*(features_topic(settings, pipeline) for pipeline in COLD_PIPELINES), dead_letter_topic(settings)]
     await create_topics(settings, [Topic(name, FEATURE_PARTITIONS) for name in names])
-    result = FunctionResult({name: ColdStart() for name in COLD_PIPELINES}, {mode: {} for mode in MODES}, {})
     for number in range(repeats):
         progress(f"cold start {number + 1} of {repeats}")
         for pipeline in COLD_PIPELINES:
-            await _cold(settings, pipeline, number, result)
+            await _cold(settings, pipeline, number, result.measurement("cold start", pipeline))
     await _warm(settings, invocations, result, progress)
-    return result
+    for own in result.measurements:
+        if own.case == "cold start":
+            seconds = own.figures["to the first feature"].spread.median / 1000
+            for rate in RATES:
+                own.details[f"samples at {rate:g} Hz"] = math.ceil(seconds * rate)
+        else:
+            own.details["p99, ms"] = float(np.percentile(next(iter(own.figures.values())).runs, 99))
 
 
-async def _cold(settings: Settings, pipeline: str, number: int, result: FunctionResult) -> None:
+async def _cold(settings: Settings, pipeline: str, number: int, measured: Measurement) -> None:
     event = _event(settings, pipeline, [f"cold-{pipeline}-{number}"], 0)
     started = time.perf_counter()
     async with _process(settings) as process:
         answer = await _invoke(process, event)
         total = time.perf_counter() - started
-    cold = result.cold[pipeline]
-    cold.imported.append(answer["imported"])
-    cold.event.append(answer["seconds"])
-    cold.total.append(total)
-    result.memory[pipeline] = max(result.memory.get(pipeline, 0), answer["memory"])
+    # From the start of Python until the feature is acknowledged and the state saved.
+    measured.add("to the first feature", 1000 * total, "ms", "lower")
+    measured.add("import", 1000 * answer["imported"], "ms", "lower")
+    measured.add("first event", 1000 * answer["seconds"], "ms", "lower")
+    measured.add("memory", answer["memory"] / 1e6, "MB", "lower")
 
 
-async def _warm(settings: Settings, invocations: int, result: FunctionResult, progress: Callable[[str], None]) -> None:
+async def _warm(settings: Settings, invocations: int, result: SuiteResult, progress: Callable[[str], None]) -> None:
     modes = {mode: settings.model_copy(update={"function_warm": mode == "warm"}) for mode in MODES}
     async with _process(modes[MODES[0]]) as first, _process(modes[MODES[1]]) as second:
         processes = dict(zip(MODES, (first, second), strict=True))
@@ -115,8 +94,11 @@ async def _warm(settings: Settings, invocations: int, result: FunctionResult, pr
                     sensors = [f"{mode}-{records}-{sensor}" for sensor in range(records)]
                     answer = await _invoke(process, _event(settings, WARM_PIPELINE, sensors, number))
                     if number:  # before it the sensors have no state
-                        result.warm[mode].setdefault(records, []).append(answer["seconds"])
-                    result.memory[mode] = answer["memory"]
+                        measured = result.measurement(f"event of {records:,} records", mode)
+                        measured.add("event", 1000 * answer["seconds"], "ms", "lower")
+                        measured.add("memory", answer["memory"] / 1e6, "MB", "lower")
+            own = [result.measurement(f"event of {records:,} records", mode) for mode in reversed(MODES)]
+            result.compare("event", own[0], own[1])
 
 
 def _event(settings: Settings, pipeline: str, sensors: Sequence[str], number: int) -> bytes:

@@ -19,8 +19,9 @@ import msgspec
 from aiokafka import AIOKafkaConsumer
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.bench.errors import BenchError
 from app.bench.feeding import BLOCK, Signals, send_blocks, signals_of, timestamp_of
-from app.bench.throughput import BenchError
+from app.bench.result import Measurement
 from app.bench.waiting import until
 from app.dsp.engine import Engine
 from app.dsp.pipeline import Pipeline
@@ -44,8 +45,6 @@ TIERS: tuple[TierName, TierName] = ("rt", "nrt")
 class HandoffResult:
     """What the moves amount to."""
 
-    sensors: int
-    moves: int
     blocks: int
     identical: int
     """Records whose values are, to the last bit, those of a sensor that never moved."""
@@ -63,6 +62,13 @@ class HandoffResult:
     def passed(self) -> bool:
         """Whether nothing was changed."""
         return self.identical == self.blocks and not (self.other or self.missing)
+
+    def into(self, measured: Measurement) -> None:
+        """Add it as one run of a measurement."""
+        measured.add("blocks held, p50", 1000 * self.p50, "ms", "lower")
+        measured.add("blocks held, p99", 1000 * self.p99, "ms", "lower")
+        for name in ("blocks", "identical", "other", "missing", "repeated", "held"):
+            measured.details[name] = getattr(self, name)
 
 
 async def measure_handoff(
@@ -111,9 +117,7 @@ async def measure_handoff(
     held = int(buckets[float("inf")])
     if not held:
         raise BenchError(f"no blocks were held in {moves} moves of {sensors} sensors: nothing was measured")
-    return HandoffResult(
-        sensors, moves, len(expected), *result, held, _percentile(buckets, 0.5), _percentile(buckets, 0.99)
-    )
+    return HandoffResult(len(expected), *result, held, _percentile(buckets, 0.5), _percentile(buckets, 0.99))
 
 
 def _unmoved(pipeline: Pipeline, signals: Signals, count: int) -> dict[tuple[str, int], list[float | None]]:

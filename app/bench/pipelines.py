@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import count, cycle
-from statistics import median
 
 import numpy as np
 from scipy.signal import butter, sosfilt
 
+from app.bench.result import Measurement, SuiteResult
 from app.dsp.engine import Engine
 from app.dsp.fused import load_kernel
 from app.dsp.pipeline import Pipeline
@@ -29,6 +28,7 @@ BLOCK = 256
 BATCHES = (1, 100, 1000)
 TURN_SECONDS = 0.1
 SOSFILT = "sosfilt"
+RATE = "throughput"
 
 PUBLISHED = "22 M samples/s, as its authors published, on a machine of theirs; not measured here"
 """What dspx, a library of native code for Node.js, does on such a chain."""
@@ -40,54 +40,39 @@ Call = Callable[[], object]
 """One batch."""
 
 
-@dataclass
-class PipelineResult:
-    """A contender on one pipeline and batch."""
-
-    pipeline: str
-    sensors: int
-    contender: str
-    rates: list[float] = field(default_factory=list)
-    """Samples a second of a core's time, each channel's counted, of each turn."""
-    ratios: list[float] = field(default_factory=list)
-    """The same as multiples of what `sosfilt` did just before."""
-
-    def spread(self) -> tuple[float, float, float]:
-        """Minimum, median and maximum of the rates."""
-        return min(self.rates), median(self.rates), max(self.rates)
-
-
-def numba_version() -> str:
+def numba_in_force() -> str:
     """Say which numba runs what is fused."""
     return version("numba") if load_kernel() else "none that can be used, so that nothing is fused"
 
 
-def measure_pipelines(repeats: int, progress: Callable[[str], None]) -> list[PipelineResult]:
-    """Run all contenders of each pipeline and batch in turn, so many times over."""
-    results = []
+def measure_pipelines(repeats: int, result: SuiteResult, progress: Callable[[str], None]) -> None:
+    """Run all contenders of each pipeline and batch in turn, so many times over, and add what was measured."""
     for name, pipeline in shipped_pipelines().items():
         for sensors in BATCHES:
-            results += _measure(pipeline, sensors, repeats)
-            of_engine = f"{results[-1].spread()[1] / 1e6:.1f} M samples/s"
-            progress(f"{name}, {sensors:,} sensors a batch: {results[-1].contender} {of_engine}")
-    return results
+            last = _measure(pipeline, sensors, repeats, result)
+            rate = last.figures[RATE].spread.median
+            progress(f"{name}, {sensors:,} sensors a batch: {last.contender} {rate:.1f} M samples/s")
 
 
-def _measure(pipeline: Pipeline, sensors: int, repeats: int) -> list[PipelineResult]:
+def _measure(pipeline: Pipeline, sensors: int, repeats: int, result: SuiteResult) -> Measurement:
     signals = _signals(sensors, pipeline.signal.channels)
     contenders: dict[str, Call] = {SOSFILT: _sosfilt(signals), "numpy": _engine(Engine(pipeline, fuse=False), signals)}
     if (engine := Engine(pipeline)).fused:
         contenders["fused"] = _engine(engine, signals)
-    results = [PipelineResult(pipeline.name, sensors, contender) for contender in contenders]
+    case = f"{pipeline.name}, {sensors:,} sensors a batch"
+    measured = {name: result.measurement(case, name) for name in contenders}
     for call in contenders.values():
         for _ in range(_STRETCHES):
             call()
     samples = signals[0].size
     for _ in range(repeats):
-        for call, result in zip(contenders.values(), results, strict=True):
-            result.rates.append(samples * _calls_per_second(call))
-            result.ratios.append(result.rates[-1] / results[0].rates[-1])
-    return results
+        for name, call in contenders.items():
+            # Of a core's time, each channel's samples counted.
+            measured[name].add(RATE, samples * _calls_per_second(call) / 1e6, "M samples/s", "higher")
+    bare, *engines = measured.values()
+    for own in engines:
+        result.compare(RATE, own, bare)
+    return engines[-1]
 
 
 def _signals(sensors: int, channels: int) -> list[Floats]:

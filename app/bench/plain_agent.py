@@ -21,8 +21,8 @@ PARTITIONS = 50
 RMS_WINDOW, HJORTH_WINDOW = 50, 256
 SECTIONS = 4
 
-#: Set by the benchmark: brokers, prefix of the topics, folder of the table.
-KAFKA, PREFIX, DATADIR = (os.environ[f"PLAIN_AGENT_{name}"] for name in ("KAFKA", "PREFIX", "DATADIR"))
+#: Set by the benchmark: brokers, group, prefix of the topics, folder of the table.
+KAFKA, GROUP, PREFIX, DATADIR = (os.environ[f"PLAIN_AGENT_{name}"] for name in ("KAFKA", "GROUP", "PREFIX", "DATADIR"))
 
 
 class Block(faust.Record, serializer="json", include_metadata=False):
@@ -35,7 +35,7 @@ class Block(faust.Record, serializer="json", include_metadata=False):
 
 
 app = faust.App(
-    f"{PREFIX}plain",
+    GROUP,
     broker=f"kafka://{KAFKA}",
     store="rocksdb://",
     datadir=Path(DATADIR),
@@ -77,7 +77,9 @@ async def plain(stream: StreamT[Block]) -> None:
         await features.send(key=event.key, value=record)
 
 
-def step(state: NDArray[np.float64], x: NDArray[np.float64], seen: int) -> tuple[list[float], NDArray[np.float64]]:
+def step(
+    state: NDArray[np.float64], x: NDArray[np.float64], seen: int
+) -> tuple[list[float | None], NDArray[np.float64]]:
     """Features after a block, and the state after it."""
     zi, squares, envelope = np.split(state, [2 * SECTIONS, 2 * SECTIONS + RMS_WINDOW - 1])
     filtered, zi = sosfilt(SOS, x, zi=zi.reshape(SECTIONS, 2))
@@ -90,4 +92,5 @@ def step(state: NDArray[np.float64], x: NDArray[np.float64], seen: int) -> tuple
     mobility = np.sqrt(first / activity)
     complexity = np.sqrt(np.var(np.diff(window, n=2)) / first) / mobility
     state = np.concatenate([zi.ravel(), squares[-RMS_WINDOW + 1 :], envelope[-HJORTH_WINDOW + 1 :]])
-    return [float(rms[-1]), float(mobility), float(complexity), float(activity)], state
+    hjorth = [float(value) if seen + len(x) >= HJORTH_WINDOW else None for value in (mobility, complexity, activity)]
+    return [float(rms[-1]) if seen + len(x) >= RMS_WINDOW else None, *hjorth], state

@@ -6,20 +6,21 @@ import asyncio
 import shutil
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 
-from app.bench.feeding import BLOCK, send_blocks, signals_of
-from app.bench.throughput import BenchError
+from app.bench.errors import BenchError
+from app.bench.filling import Filler
+from app.bench.result import SuiteResult
 from app.bench.waiting import until
 from app.kafka_client import admin_client, started
 from app.pipelines import known_pipelines
-from app.replay import new_producer, plan_replay
+from app.replay import Plan, new_producer
 from app.settings import Settings
 from app.sources import builtin_ecg
 from app.tiers import TIER_DEFAULTS
-from app.topics import create_topics, needed_topics
+from app.topics import create_topics, needed_topics, sensor_topic
 from app.worker_process import WorkerProcess
 
+BLOCK = 256
 FIRST_BLOCKS = 5
 PATIENCE = 300.0
 DELETION_SECONDS = 5.0
@@ -28,19 +29,9 @@ STANDBY_SECONDS = 15.0
 """A standby reads the changelog meanwhile."""
 
 
-@dataclass
-class RecoveryResult:
-    """Seconds of each run, by where the states came from."""
-
-    sensors: int
-    session_timeout: float
-    """s after which the group gives up a worker that is killed; what a takeover takes includes it."""
-    seconds: dict[str, list[float]] = field(default_factory=dict)
-
-
 async def measure_recovery(
-    settings: Settings, sensors: int, repeats: int, progress: Callable[[str], None]
-) -> RecoveryResult:
+    settings: Settings, sensors: int, repeats: int, result: SuiteResult, progress: Callable[[str], None]
+) -> None:
     """Give sensors states, and let workers recover them in each way, several times over.
 
     Parameters
@@ -51,6 +42,8 @@ async def measure_recovery(
         Whose states are recovered.
     repeats
         Runs of each way, in turn.
+    result
+        Of the suite, which is filled.
     progress
         Told of each run.
     """
@@ -60,7 +53,6 @@ async def measure_recovery(
         worker = await system.start()
         await system.feed(worker, FIRST_BLOCKS)
         await system.stop(worker)
-        result = RecoveryResult(sensors, settings.session_timeout)
         ways: dict[str, Callable[[], Awaitable[float]]] = {
             "RocksDB": system.from_rocksdb,
             "changelog": system.from_changelog,
@@ -71,11 +63,10 @@ async def measure_recovery(
         for number in range(1, repeats + 1):
             for name, way in ways.items():
                 seconds = await way()
-                result.seconds.setdefault(name, []).append(seconds)
+                result.measurement(f"{sensors:,} sensors", name).add("recovered after", seconds, "s", "lower")
                 progress(f"run {number} of {repeats}: {name}: {seconds:.1f} s")
     finally:
         system.close()
-    return result
 
 
 class _System:
@@ -85,7 +76,9 @@ class _System:
         self.settings = settings
         self.sensors = sensors
         self._workers: list[WorkerProcess] = []
-        self._signals = signals_of(plan_replay(builtin_ecg(), sensors=sensors, seconds=blocks * BLOCK / 250))
+        ids = tuple(f"sensor-{number:06d}" for number in range(sensors))
+        plan = Plan(builtin_ecg().channel(0), 250.0, ids, BLOCK, blocks, "msgpack")
+        self._filler = Filler(plan, TIER_DEFAULTS["rt"].partitions)
         self._sent = 0
 
     async def start(self, **overrides: object) -> WorkerProcess:
@@ -108,7 +101,7 @@ class _System:
         wanted = await features() + blocks * self.sensors
         async with started(new_producer(self.settings), self.settings) as producer:
             coming = range(self._sent, self._sent + blocks)
-            await send_blocks(self.settings, self._signals, producer, "rt", coming, speed=float("inf"))
+            await self._filler.send(producer, sensor_topic(self.settings, "rt"), coming)
         self._sent += blocks
 
         async def all_there() -> bool:

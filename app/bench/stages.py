@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from statistics import median
 
 import numpy as np
 
+from app.bench.conditions import Conditions
+from app.bench.result import Measurement, SuiteResult
 from app.bench.stage_speeds import Speed, StageSpeeds
 from app.dsp.conformance import Trial
 from app.dsp.engine import SLAB_SAMPLES
@@ -27,9 +28,9 @@ _LEAST_SECONDS = 0.03
 
 
 def measure_stages(
-    kinds: Sequence[str], repeats: int, conditions: dict[str, str], progress: Callable[[str], None]
-) -> StageSpeeds:
-    """Measure stages in turn, several times over.
+    kinds: Sequence[str], repeats: int, result: SuiteResult, progress: Callable[[str], None]
+) -> list[Measurement]:
+    """Measure stages in turn, several times over, and add what was measured, which is given back too.
 
     Parameters
     ----------
@@ -37,21 +38,33 @@ def measure_stages(
         Types of the stages.
     repeats
         Passes over all of them.
-    conditions
-        Of the measurement, to which those of the batch are added.
+    result
+        Of the suite; the batch is added to its conditions.
     progress
         Told what has been measured.
     """
+    result.conditions.remarks["stages"] = f"{ROWS:,} sensors x {SAMPLES} samples, {_SLAB} sensors at a time"
     batches = {kind: _Batch(usual_trial(STAGES[kind])) for kind in kinds}
     for batch in batches.values():
         batch.speed()  # fills windows, and designs what is designed once
-    speeds: dict[str, list[float]] = {kind: [] for kind in kinds}
+    measured = {kind: result.measurement("stage", kind) for kind in kinds}
     for number in range(1, repeats + 1):
         for kind, batch in batches.items():
-            speeds[kind].append(batch.speed() / 1e6)
+            measured[kind].add("throughput", batch.speed() / 1e6, "M samples/s", "higher")
         progress(f"pass {number} of {repeats}")
-    own = {"batch": f"{ROWS:,} sensors x {SAMPLES} samples, {_SLAB} sensors at a time", "passes": str(repeats)}
-    return StageSpeeds(conditions | own, {kind: Speed(min(own), median(own), max(own)) for kind, own in speeds.items()})
+    return list(measured.values())
+
+
+def stage_speeds(measured: Sequence[Measurement], conditions: Conditions) -> StageSpeeds:
+    """Give the speeds as the manual's table keeps them."""
+    figures = {own.contender: own.figures["throughput"] for own in measured}
+    lines = conditions.lines()
+    about = {name: lines[name] for name in ("cpu", "python", "libraries", "commit")}
+    passes = len(next(iter(figures.values())).runs)
+    return StageSpeeds(
+        {**about, "batch": lines["stages"], "passes": str(passes)},
+        {kind: Speed(own.spread.min, own.spread.median, own.spread.max) for kind, own in figures.items()},
+    )
 
 
 class _Batch:

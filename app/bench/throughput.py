@@ -1,190 +1,227 @@
-"""Throughput of one worker: from a filled topic to the last feature acknowledged, beside the plain Faust agent.
+"""Throughput of one worker on one core: from a filled topic to the last feature appended, beside other contenders.
 
-Each run fills a contender's topic while the contender is stopped, starts it, and takes the time between its first
-and its last feature record, by the records' own time stamps. Every record is checked against the offline pass.
+While a contender runs, nothing else does but the brokers: the ends of its output are asked for now and then, and only
+after it has stopped are its records read and checked against the offline pass. The time is that between the first and
+the last record's append, by the broker's clock.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
-import time
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import partial
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
-from typing import NamedTuple
 
-import numpy as np
-from aiokafka import AIOKafkaConsumer
+import msgspec
 
-from app.bench.contenders import Contender, Continuum, PlainFaust
-from app.errors import ContinuumError
-from app.kafka_client import client_options, started
-from app.replay import Plan, new_producer, play
+from app.bench.capacity import capacity_of
+from app.bench.contenders import BareKafka, Contender, Continuum, PlainFaust
+from app.bench.cores import kept_on, moved_to, shared_out
+from app.bench.errors import BenchError
+from app.bench.load import Load, Shape
+from app.bench.result import Measurement, SuiteResult
+from app.bench.run import Run, run_once
+from app.bench.surroundings import Surroundings, discard
 from app.settings import Settings
-from app.sources import builtin_ecg
-from app.topics import features_topic, sensor_topic
-from app.verify import FeatureVerifier, Sent
 
-BLOCK = 256
-QUIET_SECONDS = 60.0
-
-
-class BenchError(ContinuumError):
-    """A run did not give what it must, so it measured nothing."""
-
-    exit_code = 1
-
-
-class Run(NamedTuple):
-    """One run of a contender."""
-
-    blocks_per_second: float
-    cpu_microseconds: float
-    """CPU of the worker's process for a block, start included."""
+RATE, CPU = "throughput", "CPU"
+PLAIN, BARE, DSP = "plain Faust agent", "bare aiokafka", "DSP alone"
+SLOWER = 40
+"""How many times fewer blocks the plain agent gets."""
+MOST_BYTES = 5 << 29
+"""Of a load: longer runs would measure the disk."""
+SAMPLE_BYTES = {"json": 7.2, "msgpack": 4.0, "frame": 4.0}
+DSP_SAMPLES = 50_000_000
+"""Of a run of the DSP alone, which holds them in memory."""
+ROOT = Path(__file__).parents[2]
+_OVERHEAD = 120
+"""Bytes of a block beside its samples."""
+_SPARE = 1.5
+"""Times what the blocks take, for states and features."""
+_LEAST_BLOCKS = 2
+"""A sensor sends in each run."""
 
 
-@dataclass
-class Result:
-    """All runs of a contender."""
+@dataclass(frozen=True)
+class Plan:
+    """What is measured.
 
-    name: str
-    blocks: int
-    """Blocks a run."""
-    runs: list[Run] = field(default_factory=list)
+    Attributes
+    ----------
+    shapes
+        Of the blocks, a case each.
+    checkpoint_seconds
+        Between checkpoints, a contender each; None for none but at the end.
+    seconds
+        About how long a run of ours lasts: longer than between two checkpoints, so that one is in it.
+    repeats
+        Runs of each contender, in turn.
+    warm_up
+        Blocks of the first, uncounted run of each contender: for what is compiled as it runs, here and in the broker.
+    """
 
-    def spread(self, figure: str) -> tuple[float, float, float]:
-        """Minimum, median and maximum of a figure of the runs."""
-        values = [getattr(run, figure) for run in self.runs]
-        return min(values), median(values), max(values)
-
-
-class Case(NamedTuple):
-    """A contender, and how many blocks each of its sensors sends a run."""
-
-    contender: Contender
-    blocks_per_sensor: int
-
-
-def own_settings(settings: Settings, number: int, run: str) -> Settings:
-    """Give settings with topics and a folder of their own."""
-    name = f"bench-{run}-{number}"
-    return settings.model_copy(
-        update={"topic_prefix": f"{name}-", "app_id": name, "datadir": settings.datadir / "bench" / name}
-    )
+    shapes: Sequence[Shape]
+    checkpoint_seconds: Sequence[float | None]
+    seconds: float
+    repeats: int
+    warm_up: int = 60_000
 
 
-def cases(settings: Settings, sensors: int, blocks: int) -> list[Case]:
-    """Give all contenders, each with topics and a folder of its own.
+async def measure_throughput(
+    plan: Plan, surroundings: Surroundings, result: SuiteResult, progress: Callable[[str], None]
+) -> None:
+    """Run all contenders in turn, several times over.
 
     Parameters
     ----------
-    settings
-        The common ones.
-    sensors
-        Simulated sensors.
-    blocks
-        Blocks a run, all sensors together; the plain agent, many times slower, gets a tenth.
-    """
-    run = secrets.token_hex(3)
-    own = partial(own_settings, settings, run=run)
-    each = max(1, blocks // sensors)
-    return [
-        Case(Continuum("continuum, JSON", "json", own(1)), each),
-        Case(Continuum("continuum, MessagePack", "msgpack", own(2)), each),
-        Case(Continuum("continuum, frames of 32", "frame", own(3)), each),
-        Case(PlainFaust("plain Faust agent, JSON", "json", own(4)), max(1, each // 10)),
-    ]
-
-
-def checkpoint_cases(settings: Settings, sensors: int, blocks: int) -> list[Case]:
-    """Give one contender with checkpoints more and less often, and never but at its end."""
-    run = secrets.token_hex(3)
-    found = []
-    for number, (name, seconds) in enumerate({"every 1 s": 1.0, "every 10 s": 10.0, "off": 1e6}.items()):
-        often = {"checkpoint_seconds": seconds, "checkpoint_messages": 10**9}
-        own = own_settings(settings, number, run).model_copy(update=often)
-        found.append(Case(Continuum(f"checkpoints {name}", "msgpack", own), max(1, blocks // sensors)))
-    return found
-
-
-async def measure(own: list[Case], sensors: int, repeats: int, progress: Callable[[str], None]) -> list[Result]:
-    """Run contenders in turn, several times over.
+    plan
+        What is measured.
+    surroundings
+        Kafka and Redis.
+    result
+        Of the suite, which is filled.
+    progress
+        Told of each run.
 
     Raises
     ------
     BenchError
-        A contender lost a block or computed a wrong feature.
+        A contender lost a block or computed a wrong feature, or there is no room for the blocks.
     """
-    results = [Result(case.contender.name, sensors * case.blocks_per_sensor) for case in own]
-    for case in own:
-        await case.contender.create_topics()
-    for number in range(1, repeats + 1):
-        for case, result in zip(own, results, strict=True):
-            run = await _run(case, sensors)
-            result.runs.append(run)
-            progress(f"run {number} of {repeats}: {result.name}: {run.blocks_per_second:,.0f} blocks/s")
-    return results
+    cores = shared_out()
+    ours = [pid for pid in (surroundings.kafka_pid, surroundings.redis_pid) if pid is not None]
+    result.conditions.remarks["cores"] = cores.remark(moved=len(ours) == 2)
+    result.conditions.settings |= {"seconds a run": plan.seconds, "checkpoints by blocks of a sensor": "off"}
+    with kept_on(cores.others), moved_to(ours, cores.others):
+        found = {}
+        for number, shape in enumerate(plan.shapes):
+            own = surroundings.part(f"warm-up{number}")
+            found[shape] = await _warm_up(shape, plan, own, surroundings, cores.measured)
+            progress(f"warm-up of {shape.case}: {found[shape].blocks_per_second:,.0f} blocks/s")
+        blocks = {shape: _blocks_per_sensor(shape, run, plan) for shape, run in found.items()}
+        _check_room(surroundings, blocks)
+        contenders: list[Contender] = []
+        for number, (shape, each) in enumerate(blocks.items()):
+            load = Load(shape, surroundings.part(f"load{number}"), each)
+            contenders += _contenders(load, plan, cores.measured, found[shape].size)
+            if shape.encoding == "json":
+                fewer = Load(shape, surroundings.part(f"plain{number}"), max(1, each // SLOWER))
+                contenders.append(PlainFaust(PLAIN, fewer, cores.measured))
+        for load in dict.fromkeys(contender.load for contender in contenders):
+            progress(f"filling a topic with {load.blocks:,} blocks: {load.shape.case}")
+            await load.create_topics()
+            await load.fill()
+        for number in range(1, plan.repeats + 1):
+            for contender in contenders:
+                run = await run_once(contender, surroundings)
+                measured = result.measurement(contender.load.shape.case, contender.name)
+                _add(measured, run, contender)
+                told = f"{measured.label}: {run.blocks_per_second:,.0f} blocks/s"
+                progress(f"run {number} of {plan.repeats}: {told}, {run.worker:.1f} µs of its CPU each")
+            for shape, each in _unlike(blocks):
+                measured = result.measurement(_dsp_case(shape), DSP)
+                seconds = await _dsp_alone(shape, each, cores.measured)
+                measured.add(RATE, 1 / seconds, "blocks/s", "higher")
+                measured.add(CPU, 1e6 * seconds, "µs/block", "lower")
+    _compare(plan, result)
 
 
-async def _run(case: Case, sensors: int) -> Run:
-    contender = case.contender
-    # Devices send what their converters give: microvolts, not all digits of a double.
-    recording = np.round(builtin_ecg().channel(0), 3)
-    ids = tuple(f"{secrets.token_hex(3)}-{number}" for number in range(sensors))
-    plan = Plan(recording, 250.0, ids, BLOCK, case.blocks_per_sensor, contender.encoding)
-    verifier = await asyncio.to_thread(_expectations, plan)
-    topic = features_topic(contender.settings, "ecg")
-    consumer = AIOKafkaConsumer(topic, **client_options(contender.settings), max_partition_fetch_bytes=4 << 20)
-    async with started(consumer, contender.settings):
-        await consumer.seek_to_end()
-        await asyncio.gather(*(consumer.position(partition) for partition in consumer.assignment()))
-        async with started(new_producer(contender.settings), contender.settings) as producer:
-            await play(plan, producer, sensor_topic(contender.settings, "rt"), speed=float("inf"))
-        try:
-            pid = await contender.start()
-            run = await _receive(consumer, pid, verifier, plan.total_blocks)
-            await contender.stop()
-        finally:
-            contender.kill()
-    if not verifier.verdict.passed:
-        raise BenchError(f"{contender.name}: {verifier.verdict}; nothing was measured")
+def _contenders(load: Load, plan: Plan, cores: frozenset[int], size: int) -> list[Contender]:
+    """Give those that read the whole load."""
+    ours = [Continuum(continuum(seconds), load, cores, seconds) for seconds in plan.checkpoint_seconds]
+    return [*ours, BareKafka(BARE, load, cores, size)]
+
+
+def continuum(checkpoint_seconds: float | None) -> str:
+    """Name our contender."""
+    return f"Continuum, checkpoints {'off' if checkpoint_seconds is None else f'every {checkpoint_seconds:g} s'}"
+
+
+async def _warm_up(
+    shape: Shape, plan: Plan, settings: Settings, surroundings: Surroundings, cores: frozenset[int]
+) -> Run:
+    """Run each contender once, uncounted; gives the run of ours."""
+    load = Load(shape, settings, max(1, plan.warm_up // shape.sensors))
+    await load.create_topics()
+    await load.fill()
+    (own, *_) = _contenders(load, plan, cores, 0)
+    run = await run_once(own, surroundings)
+    await run_once(BareKafka(BARE, load, cores, run.size), surroundings)
+    await discard(settings)
     return run
 
 
-def _expectations(plan: Plan) -> FeatureVerifier:
-    verifier = FeatureVerifier()
-    blocks = [Sent(number * BLOCK, BLOCK) for number in range(plan.blocks_per_sensor)]
-    for sensor, sensor_id in enumerate(plan.sensors):
-        verifier.expect(sensor_id, plan.signal(sensor), blocks)
-    return verifier
+def _blocks_per_sensor(shape: Shape, run: Run, plan: Plan) -> int:
+    most = MOST_BYTES / (SAMPLE_BYTES[shape.encoding] * shape.block + _OVERHEAD)
+    return max(_LEAST_BLOCKS, round(min(run.blocks_per_second * plan.seconds, most) / shape.sensors))
 
 
-async def _receive(consumer: AIOKafkaConsumer, pid: int, verifier: FeatureVerifier, blocks: int) -> Run:
-    """Take all features down, and check them afterwards: checking takes as much of the machine as computing."""
-    records: list[tuple[int, bytes]] = []
-    cpu_at_first = cpu_at_last = 0.0
-    last = time.monotonic()
-    while len(records) < blocks and time.monotonic() - last < QUIET_SECONDS:
-        for batch in (await consumer.getmany(timeout_ms=50)).values():
-            if not records:
-                cpu_at_first = _cpu_seconds(pid)
-            records += [(record.timestamp, record.value) for record in batch]
-            last = time.monotonic()
-        with suppress(FileNotFoundError):
-            cpu_at_last = _cpu_seconds(pid)
-    for _, value in records:
-        verifier.add(value)
-    times = [timestamp for timestamp, _ in records]
-    seconds = (max(times, default=0) - min(times, default=0)) / 1000 or float("nan")
-    return Run(len(records) / seconds, 1e6 * (cpu_at_last - cpu_at_first) / max(1, len(records)))
+def _check_room(surroundings: Surroundings, blocks: dict[Shape, int]) -> None:
+    if surroundings.kafka_pid is None:
+        return
+    needed = sum(
+        each * shape.sensors * (SAMPLE_BYTES[shape.encoding] * shape.block + _OVERHEAD)
+        for shape, each in blocks.items()
+    )
+    free = shutil.disk_usage(surroundings.settings.datadir).free
+    if needed * _SPARE > free:
+        raise BenchError(
+            f"the blocks take {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free in"
+            f" {surroundings.settings.datadir}: make room, name a folder on another disk in CONTINUUM_DATADIR, or give"
+            " fewer cases or --seconds"
+        )
 
 
-def _cpu_seconds(pid: int) -> float:
-    """CPU that a process has used, of all its threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def _add(measured: Measurement, run: Run, contender: Contender) -> None:
+    measured.add(RATE, run.blocks_per_second, "blocks/s", "higher")
+    measured.add(CPU, run.worker, "µs/block", "lower")
+    measured.add("first thread's CPU", run.main_thread, "µs/block", "lower")
+    if run.kafka is not None:
+        measured.add("Kafka's CPU", run.kafka, "µs/block", "lower")
+    if run.redis is not None:
+        measured.add("Redis' CPU", run.redis, "µs/block", "lower")
+    measured.details["blocks a run"] = contender.records
+
+
+def _unlike(blocks: dict[Shape, int]) -> list[tuple[Shape, int]]:
+    """Give a shape for each number of sensors and block: to the DSP alone, encodings are the same."""
+    return list({(shape.sensors, shape.block): (shape, each) for shape, each in blocks.items()}.values())
+
+
+def _dsp_case(shape: Shape) -> str:
+    return f"{shape.sensors:,} sensors, blocks of {shape.block:,}"
+
+
+async def _dsp_alone(shape: Shape, blocks_per_sensor: int, cores: frozenset[int]) -> float:
+    """Measure the engine alone in a process of its own; gives its CPU, s a block."""
+    each = max(1, min(blocks_per_sensor, DSP_SAMPLES // (shape.sensors * shape.block)))
+    command = [sys.executable, "-m", "app.bench.dsp_alone", *map(str, (shape.sensors, shape.block, each))]
+    with kept_on(cores):
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
+    try:
+        output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode != 0:
+        raise BenchError("the engine alone has failed: see above what it raised")
+    answer = msgspec.json.decode(output, type=dict[str, float])
+    return answer["seconds"] / answer["blocks"]
+
+
+def _compare(plan: Plan, result: SuiteResult) -> None:
+    """Set ours beside the others."""
+    for shape in plan.shapes:
+        ours = [result.measurement(shape.case, continuum(seconds)) for seconds in plan.checkpoint_seconds]
+        others = [result.measurement(shape.case, BARE), result.measurement(_dsp_case(shape), DSP)]
+        json = Shape("json", shape.sensors, shape.block)
+        if json in plan.shapes:
+            others.insert(0, result.measurement(json.case, PLAIN))
+        for own in ours:
+            for other in others:
+                result.compare(RATE, own, other)
+        for seconds, own in zip(plan.checkpoint_seconds, ours, strict=True):
+            result.capacity.append(capacity_of(shape, seconds, own.figures[RATE].runs))

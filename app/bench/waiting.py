@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from app.bench.throughput import BenchError
+from app.bench.errors import BenchError
 
 
 async def until(done: Callable[[], Awaitable[bool]], seconds: float, late: str) -> None:

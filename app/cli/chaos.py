@@ -111,7 +111,7 @@ def _chosen(only: str, counts: dict[Kind, int]) -> dict[Kind, int]:
 
 
 def _print(report: Report) -> None:
-    for name, value in conditions().items():
+    for name, value in conditions().lines().items():
         out.print(f"{name}: {value}", markup=False)
     table = Table("fault", "happened", "longest pause after it, s: median", "max", "meaning")
     for column in table.columns[1:4]:

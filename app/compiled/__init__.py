@@ -11,7 +11,7 @@ from importlib import import_module
 def _usable() -> bool:
     try:
         import_module("numba")
-    except ImportError:  # also of a numba that does not fit the numpy that is there
+    except (ImportError, OSError):  # also of a numba that does not fit the numpy that is there, or is broken
         return False
     return True
 

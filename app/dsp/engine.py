@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from app.dsp.chain import fresh_state, run_chain
 from app.dsp.fused import fused
+from app.dsp.heads import Heads
 from app.dsp.missing import filling, repaired
 from app.dsp.pipeline import RAW_INPUT, Pipeline
 from app.dsp.placement import Placement, Run
@@ -81,12 +82,13 @@ class Engine:
         )
         self._codec = Codec(pipeline.fingerprint, layout)
         self._state = self._fresh_state(_FIRST_CAPACITY)
+        self.heads = Heads(_FIRST_CAPACITY)
         self._free = list(range(_FIRST_CAPACITY))[::-1]
 
     def admit(self, ids: Sequence[str]) -> list[Sensor]:
         """Take in sensors that have seen nothing."""
         sensors = self._new_sensors(ids)
-        self._reset(sensors)
+        self._reset(_rows(sensors))
         return sensors
 
     def restore(self, snapshots: Mapping[str, bytes]) -> list[Sensor]:
@@ -161,10 +163,11 @@ class Engine:
         full = np.empty(values.shape, dtype=np.bool_)
         for runs in place.rounds:
             if anew := [run.sensor for run in runs if run.reset]:
-                self._reset(anew)
+                self._reset(_rows(anew))
             for group in [runs] if self.fused else _slabs(runs):
                 numbers = np.array([number for run in group for number in run.blocks], dtype=np.intp)
-                values[numbers], full[numbers] = self._advance(group, numbers, samples)
+                rows, counts = _rows([run.sensor for run in group]), [len(run.blocks) for run in group]
+                values[numbers], full[numbers] = self._advance(rows, np.array(counts), numbers, samples)
         accepted = np.array(place.accepted, dtype=np.intp)
         place.events["repaired"] = len(broken.keys() & place.accepted)
         return Features(
@@ -178,6 +181,41 @@ class Engine:
             place.deferred,
             place.changed,
         )
+
+    def step(self, rows: Indices, numbers: Indices, samples: Samples) -> tuple[Floats, NDArray[np.bool_]]:
+        """Consume blocks that are known to follow what their sensors have consumed, all of finite samples.
+
+        Parameters
+        ----------
+        rows
+            (blocks,) of each block's sensor; the caller keeps what `heads` say of them.
+        numbers
+            (blocks,) of the blocks among the samples, in their order.
+        samples
+            Of all blocks.
+
+        Returns
+        -------
+        (blocks, values) the features at each block's end, and which are full.
+        """
+        if self.fused is not None:
+            return self.fused.step(self._state, samples, numbers, rows)
+        order = np.argsort(rows, kind="stable")
+        begins = np.flatnonzero(np.diff(rows[order], prepend=-1))
+        counts = np.diff(begins, append=len(order))
+        lengths = np.add.reduceat((samples.ends - samples.begins)[numbers[order]], begins)
+        values = np.empty((len(rows), sum(self.pipeline.widths)))
+        full = np.empty(values.shape, dtype=np.bool_)
+        for length in np.unique(lengths).tolist():
+            same = np.flatnonzero(lengths == length)
+            size = max(1, SLAB_SAMPLES * self.pipeline.signal.channels // length)
+            for start in range(0, len(same), size):
+                runs = same[start : start + size]
+                places = np.concatenate([order[begins[run] : begins[run] + counts[run]] for run in runs.tolist()])
+                values[places], full[places] = self._advance(
+                    rows[order[begins[runs]]], counts[runs], numbers[places], samples
+                )
+        return values, full
 
     def _non_finite(self, blocks: Blocks) -> dict[int, int]:
         """How many values are not finite, by the number of each block that has any."""
@@ -215,15 +253,27 @@ class Engine:
         ends = np.cumsum([len(piece) for piece in pieces])
         return Samples(np.concatenate(pieces), np.concatenate([[0], ends[:-1]]), ends)
 
-    def _advance(self, runs: list[Run], numbers: Indices, samples: Samples) -> tuple[Floats, NDArray[np.bool_]]:
-        """Step the states of the sensors of runs; gives the features of the runs' blocks, and which are full."""
-        rows, counts = _rows([run.sensor for run in runs]), [len(run.blocks) for run in runs]
+    def _advance(
+        self, rows: Indices, counts: Indices, numbers: Indices, samples: Samples
+    ) -> tuple[Floats, NDArray[np.bool_]]:
+        """Step the states of the sensors of runs; gives the features of the runs' blocks, and which are full.
+
+        Parameters
+        ----------
+        rows, counts
+            (runs,) the sensor's row, and how many blocks the run has; all of one length, unless the pipeline is fused.
+        numbers
+            (blocks,) of the runs' blocks, run by run.
+        samples
+            Of all blocks.
+        """
         if self.fused is not None:
             return self.fused.step(self._state, samples, numbers, np.repeat(rows, counts))
-        channels, length = self.pipeline.signal.channels, runs[0].samples
-        x = np.ascontiguousarray(samples.of(numbers).reshape(len(runs), length, channels).transpose(0, 2, 1))
-        of_run = np.repeat(np.arange(len(runs)), counts)
+        channels = self.pipeline.signal.channels
         ends = np.cumsum(samples.ends[numbers] - samples.begins[numbers]) // channels
+        length = int(ends[-1]) // len(rows)
+        x = np.ascontiguousarray(samples.of(numbers).reshape(len(rows), length, channels).transpose(0, 2, 1))
+        of_run = np.repeat(np.arange(len(rows)), counts)
         state = {
             node.name: {name: array[rows] for name, array in self._state[node.name].items()}
             for node in self.pipeline.nodes
@@ -238,12 +288,12 @@ class Engine:
     def _new_sensors(self, ids: Sequence[str]) -> list[Sensor]:
         while len(self._free) < len(ids):
             self._grow()
-        sensors = [Sensor(sensor_id, self._free.pop()) for sensor_id in ids]
+        sensors = [Sensor(sensor_id, self._free.pop(), self.heads) for sensor_id in ids]
+        self.heads.clear(_rows(sensors))
         self.sensors.update(zip(ids, sensors, strict=True))
         return sensors
 
-    def _reset(self, sensors: Sequence[Sensor]) -> None:
-        rows = _rows(sensors)
+    def _reset(self, rows: Indices) -> None:
         for node, own in self._fresh.items():
             for name, array in own.items():
                 self._state[node][name][rows] = array
@@ -253,10 +303,13 @@ class Engine:
         return fresh_state(self.pipeline, rows) | {RAW_INPUT: last}
 
     def _grow(self) -> None:
+        """Double the rows; the new ones take no memory before they are used, as nobody has written to them."""
         capacity = next(len(array) for own in self._state.values() for array in own.values())
-        for node, own in self._fresh_state(capacity).items():
+        for own in self._state.values():
             for name, array in own.items():
-                self._state[node][name] = np.concatenate([self._state[node][name], array])
+                own[name] = np.empty((2 * capacity, *array.shape[1:]), array.dtype)
+                own[name][:capacity] = array
+        self.heads.grow(2 * capacity)
         self._free.extend(range(2 * capacity - 1, capacity - 1, -1))
 
 

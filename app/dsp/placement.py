@@ -92,6 +92,10 @@ class Placement:
         self.events: Counter[str] = Counter()
         self.deferred: dict[Sensor, Deferral] = {}
         self.rounds: list[list[Run]] = []
+        if blocks.sensors:
+            # All of one engine.
+            self._heads = blocks.sensors[0].heads
+            self._source_number = self._heads.number_of(*self._source)
         for index, sensor in enumerate(blocks.sensors):
             self._place(index, sensor)
         self.changed = list(self._latest | dict.fromkeys(self._last_dropped))
@@ -105,18 +109,18 @@ class Placement:
         if self.deferred and (deferral := self.deferred.get(sensor)):
             deferral.blocks.append(index)
             return
-        known = sensor.position
-        if known and blocks.offsets[index] < known.offset and (known.topic, known.partition) == self._source:
+        heads, row = self._heads, sensor.row
+        if blocks.offsets[index] < heads.offset[row] and heads.source[row] == self._source_number:
             self.events["replayed"] += 1
             return
         length = (blocks.bounds[index + 1] - blocks.bounds[index]) // self._channels
         timestamp, seq, stream = blocks.timestamps[index], blocks.seqs[index], blocks.streams[index]
-        expected = sensor.next_index
+        expected = heads.next_index[row]
         gap, reset = 0, False
         if seq is not None or expected < 0:
             first = seq or 0
         else:
-            first = first_index(expected, sensor.next_time, timestamp, length, self._sample_rate)
+            first = first_index(expected, heads.next_time[row], timestamp, length, self._sample_rate)
         if first != expected or (stream and stream != sensor.stream):
             placed = self._out_of_line(index, sensor, first, length)
             if placed is None:
@@ -125,13 +129,13 @@ class Placement:
         duration = length * self._sample_ms
         if seq is not None:
             # Not so where the time is unknown, NaN.
-            off = abs(timestamp - sensor.next_time - gap * self._sample_ms)
+            off = abs(timestamp - heads.next_time[row] - gap * self._sample_ms)
             if off > CLOCK_RESOLUTION and off > 0.5 * duration:
                 self.events["clock_jump"] += 1
-        sensor.next_index = first + length
-        sensor.next_time = timestamp + duration
+        heads.next_index[row] = first + length
+        heads.next_time[row] = timestamp + duration
+        heads.blocks[row] += 1
         sensor.behind = None
-        sensor.blocks += 1
         self.accepted.append(index)
         self.seqs.append(first)
         self.gaps.append(gap)

@@ -2,43 +2,92 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from app.dsp.heads import Heads
 from app.dsp.snapshot import Behind, Header, Position
 from app.dsp.stage import Floats, Indices
 
 
-@dataclass(slots=True, eq=False)
 class Sensor:
-    """One sensor in memory: its row in the arrays, and where its stream stands."""
+    """One sensor in memory: its row in the arrays, and where its stream stands.
 
-    id: str
-    row: int
-    epoch: int = 0
-    """Raised by whoever claims the sensor; the engine carries it along."""
-    restarts: int = 0
-    """How often its stream began anew, so that a lower index is not taken for an older state."""
-    stream: str = ""
-    """The device's id of the stream; empty where it sends none."""
-    previous: str = ""
-    """Id of the stream before."""
-    since: int = 0
-    """Index from which on no sample is missing."""
-    next_index: int = -1
-    """Index of the next sample; -1 before the first block."""
-    next_time: float = math.nan
-    """Time expected of the next sample, ms."""
-    behind: Behind | None = None
-    """Blocks dropped since the last one consumed, if the device may have begun anew with them."""
-    position: Position | None = None
-    """How far its source has been consumed."""
-    blocks: int = 0
-    """Blocks since its last snapshot."""
+    What changes with every block lies in columns (`app.dsp.heads`), and can be read and set here.
+
+    Parameters
+    ----------
+    id
+        Name of the sensor.
+    row
+        Its own in the engine's arrays, and in the columns.
+    heads
+        The engine's columns; a sensor of no engine has one row for itself.
+    """
+
+    __slots__ = ("behind", "epoch", "heads", "id", "previous", "restarts", "row", "stream")
+
+    def __init__(self, id: str, row: int, heads: Heads | None = None) -> None:  # noqa: A002 - its name everywhere
+        self.id = id
+        self.row = row
+        self.heads = Heads(1) if heads is None else heads
+        #: Raised by whoever claims the sensor; the engine carries it along.
+        self.epoch = 0
+        #: How often its stream began anew, so that a lower index is not taken for an older state.
+        self.restarts = 0
+        #: The device's id of the stream; empty where it sends none.
+        self.stream = ""
+        #: Id of the stream before.
+        self.previous = ""
+        #: Blocks dropped since the last one consumed, if the device may have begun anew with them.
+        self.behind: Behind | None = None
+
+    @property
+    def next_index(self) -> int:
+        """Index of the next sample; -1 before the first block."""
+        return self.heads.next_index[self.row]
+
+    @next_index.setter
+    def next_index(self, index: int) -> None:
+        self.heads.next_index[self.row] = index
+
+    @property
+    def next_time(self) -> float:
+        """Time expected of the next sample, ms; NaN where it is unknown."""
+        return float(self.heads.next_time[self.row])
+
+    @next_time.setter
+    def next_time(self, time: float) -> None:
+        self.heads.next_time[self.row] = time
+
+    @property
+    def since(self) -> int:
+        """Index from which on no sample is missing."""
+        return self.heads.since[self.row]
+
+    @since.setter
+    def since(self, index: int) -> None:
+        self.heads.since[self.row] = index
+
+    @property
+    def blocks(self) -> int:
+        """Blocks since its last snapshot."""
+        return self.heads.blocks[self.row]
+
+    @blocks.setter
+    def blocks(self, count: int) -> None:
+        self.heads.blocks[self.row] = count
+
+    @property
+    def position(self) -> Position | None:
+        """How far its source has been consumed."""
+        return self.heads.position(self.row)
+
+    @position.setter
+    def position(self, position: Position | None) -> None:
+        self.heads.set_position(self.row, position)
 
     @property
     def age(self) -> tuple[int, int]:

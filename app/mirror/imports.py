@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from app.dsp.pipeline import Pipeline
 from app.dsp.snapshot import Header
-from app.mirror.keys import sensor_key, wanted_key
+from app.mirror.keys import sensor_keys, wanted_key
 from app.mirror.ownership import wish
 from app.mirror.script import Call, Script
+from app.mirror.wire import encoded
 from app.redis_client import RedisClient
 
 TOLD_MS = 10_000
@@ -56,13 +57,14 @@ async def import_state(
         Redis did not take it.
     """
     position = header.position
+    state, _, meta = sensor_keys(prefix, sensor_id)
     call = Call(
-        [sensor_key(prefix, sensor_id, "state"), sensor_key(prefix, sensor_id, "meta")],
-        [
+        (state, meta),
+        encoded(
             *(snapshot, max(epoch, header.epoch), header.restarts, header.next),
             f"{position.topic}-{position.partition}-{position.offset}",
             *(int(time.time() * 1000), pipeline.name, pipeline.signal.sample_rate),
-        ],
+        ),
     )
     (result,) = await Script(redis, "import")([call])
     if isinstance(result, Exception):
@@ -71,6 +73,6 @@ async def import_state(
     imported = Imported(bool(taken), raised, restarts, next_index, owner.decode())
     if imported.taken and imported.owner:
         # So that it drops the sensor now, and not when its next save is refused.
-        told = Call([wanted_key(prefix, imported.owner)], [wish(ANY_INDEX, raised - 1, sensor_id), TOLD_MS])
+        told = Call([wanted_key(prefix, imported.owner)], encoded(wish(ANY_INDEX, raised - 1, sensor_id), TOLD_MS))
         await Script(redis, "want")([told])
     return imported

@@ -13,7 +13,6 @@ from typing import cast
 from app import metrics
 from app.mirror.markers import Markers
 from app.mirror.ownership import Ownership
-from app.mirror.script import SENSORS_A_CALL
 from app.mirror.states import Saved
 from app.redis_client import REDIS_ERRORS, explain, may_have_lost_writes
 
@@ -22,8 +21,15 @@ logger = logging.getLogger(__name__)
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 """Seconds between attempts while Redis does not answer."""
 
+SENSORS_AT_ONCE, BYTES_AT_ONCE, GATHER_SECONDS = 400, 2 << 20, 0.05
+"""How many states are written together, up to which size, and for how long they are gathered: a write has costs of its
+own, as much as those of 100 states."""
+
 CHECK_SECONDS = 1.0
 """Between looks whether Redis has lost what it had."""
+
+MOST_WAITING = 20_000
+"""States that wait while Redis is down; beyond, the oldest come from the table when it answers again."""
 
 RESYNC_SENSORS, RESYNC_SECONDS = 50, 0.025
 """How many sensors are written again, and how often: 2,000 a second, so that new states and Redis's other clients
@@ -33,8 +39,9 @@ hardly notice."""
 class Mirror:
     """Writes snapshots to Redis in the background, the newest of each sensor.
 
-    While Redis is down they wait here, one a sensor, and processing goes on. After an outage, and when Redis has been
-    flushed or failed over, all states are written again: which of them a lost node had taken cannot be known.
+    While Redis is down they wait here, one a sensor and not too many, and processing goes on. After an outage, and when
+    Redis has been flushed or failed over, all states are written again: which of them a lost node had taken cannot be
+    known.
 
     Parameters
     ----------
@@ -89,6 +96,10 @@ class Mirror:
             # Taken out first, so that the oldest change always stands at the front.
             self._waiting.pop(state.sensor_id, None)
             self._waiting[state.sensor_id] = state
+        if self.up is False and len(self._waiting) > MOST_WAITING:
+            for sensor_id in list(islice(self._waiting, len(self._waiting) - MOST_WAITING)):
+                del self._waiting[sensor_id]
+            self._outage = True  # whatever the failure was: all are written again after it
         metrics.MIRROR_PENDING.labels(self._tier).set(self.pending)
         self._wake.set()
 
@@ -106,6 +117,8 @@ class Mirror:
             if self._waiting and loop.time() >= self._write_at:
                 if await self._flush_some():
                     self._pause = FIRST_PAUSE
+                    if len(self._waiting) < SENSORS_AT_ONCE:
+                        self._write_at = loop.time() + GATHER_SECONDS
                 else:
                     self._write_at = loop.time() + self._pause
                     self._pause = min(2 * self._pause, LONGEST_PAUSE)
@@ -141,7 +154,7 @@ class Mirror:
     async def _flush_some(self) -> bool:
         """Write some of what is waiting, and tell whether Redis took any of it."""
         async with self._writing:
-            batch = list(islice(self._waiting.values(), SENSORS_A_CALL))
+            batch = list(self._oldest())
             refused, failed = await self._save(batch)
         if refused:
             self._on_refused(refused)
@@ -156,6 +169,14 @@ class Mirror:
                 del self._waiting[state.sensor_id]
         metrics.MIRROR_PENDING.labels(self._tier).set(self.pending)
         return bool(done)
+
+    def _oldest(self) -> Iterator[Saved]:
+        size = 0
+        for state in islice(self._waiting.values(), SENSORS_AT_ONCE):
+            yield state
+            size += len(state.snapshot)
+            if size > BYTES_AT_ONCE:
+                return
 
     async def _write_again(self, states: Iterator[Saved]) -> None:
         async with self._writing:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from app.mirror.keys import sensor_key, wanted_key
+from app.mirror.keys import sensor_key, sensor_keys, wanted_key
 from app.mirror.script import Call, Script
 from app.mirror.states import Claim, Claimed, Saved, Wanted
+from app.mirror.wire import encoded
 from app.redis_client import REDIS_ERRORS, RedisClient
 
 
@@ -45,6 +46,7 @@ class Ownership:
         self.redis = redis
         self.prefix = prefix
         self.tier = tier
+        self._tier = tier.encode()
         self._wish_ms = round(handoff_wait * 1000)
         self._save = Script(redis, "save")
         self._claim = Script(redis, "claim")
@@ -74,21 +76,30 @@ class Ownership:
 
     async def try_save(self, states: Sequence[Saved], *, release: bool = False) -> Attempt:
         """Save as many states as Redis takes, as `save` does; raises nothing where it does not."""
-        now = int(time.time() * 1000)
-        results = await self._save([self._save_call(state, now, release=release) for state in states])
+        updated = b"%d" % (time.time() * 1000)
+        results = await self._save([self._save_call(state, updated, release=release) for state in states])
         failed = [state for state, result in zip(states, results, strict=True) if isinstance(result, Exception)]
         return Attempt(
             [state for state, result in zip(states, results, strict=True) if result == 0], failed, _first_error(results)
         )
 
-    def _save_call(self, state: Saved, now: int, *, release: bool) -> Call:
-        position = f"{state.position.topic}-{state.position.partition}-{state.position.offset}"
+    def _save_call(self, state: Saved, updated: bytes, *, release: bool) -> Call:
+        topic, partition, offset = state.position.topic, state.position.partition, state.position.offset
         return Call(
-            [sensor_key(self.prefix, state.sensor_id, part) for part in ("state", "features", "meta")],
-            [
-                *(state.snapshot, state.epoch, self.tier, state.restarts, state.next, position, now),
-                *(state.features, state.pipeline, state.rate, int(release)),
-            ],
+            sensor_keys(self.prefix, state.sensor_id),
+            (
+                state.snapshot,
+                b"%d" % state.epoch,
+                self._tier,
+                b"%d" % state.restarts,
+                b"%d" % state.next,
+                f"{topic}-{partition}-{offset}".encode(),
+                updated,
+                state.features,
+                state.pipeline.encode(),
+                str(state.rate).encode(),
+                b"1" if release else b"0",
+            ),
         )
 
     async def claim(self, claims: Sequence[Claim], *, force: bool = False) -> list[Claimed]:
@@ -114,31 +125,38 @@ class Ownership:
         REDIS_ERRORS
             Redis answered none of them.
         """
-        results = await self._claim(
-            [
-                Call(
-                    [sensor_key(self.prefix, claim.sensor_id, part) for part in ("state", "meta")],
-                    [
-                        *(self.tier, claim.source, claim.first, claim.epoch, claim.restarts, claim.next, int(force)),
-                        claim.pipeline,
-                    ],
-                )
-                for claim in claims
-            ]
-        )
+        results = await self._claim([self._claim_call(claim, force=force) for claim in claims])
         answered = [(claim, result) for claim, result in zip(claims, results, strict=True) if _is_answer(result)]
         if not answered and (error := _first_error(results)):
             raise error
         claimed = [_claimed(claim.sensor_id, *result[:6]) for claim, result in answered]
         # A wish also tells an owner that its sensor is gone: it need not wait until a save is refused.
-        wish_ms = self._wish_ms
         wishes = [
-            Call([wanted_key(self.prefix, owner.decode())], [wish(claim.first, before, claim.sensor_id), wish_ms])
+            Call(
+                [wanted_key(self.prefix, owner.decode())],
+                encoded(wish(claim.first, before, claim.sensor_id), self._wish_ms),
+            )
             for claim, (*_, owner, before, others) in answered
             if others
         ]
         await self._want(wishes)
         return claimed
+
+    def _claim_call(self, claim: Claim, *, force: bool) -> Call:
+        state, _, meta = sensor_keys(self.prefix, claim.sensor_id)
+        return Call(
+            (state, meta),
+            (
+                self._tier,
+                claim.source.encode(),
+                b"%d" % claim.first,
+                b"%d" % claim.epoch,
+                b"%d" % claim.restarts,
+                b"%d" % claim.next,
+                b"1" if force else b"0",
+                claim.pipeline.encode(),
+            ),
+        )
 
     async def release(self, sensors: Sequence[tuple[str, int]]) -> list[str]:
         """Give sensors up, by id and the epoch of their claim; save first. Gives the ids of those refused: not ours.
@@ -149,7 +167,7 @@ class Ownership:
             Redis did not take all of them. To release one again does no harm.
         """
         results = await self._release(
-            [Call([sensor_key(self.prefix, sensor_id, "state")], [self.tier, epoch]) for sensor_id, epoch in sensors]
+            [Call(sensor_keys(self.prefix, sensor_id)[:1], encoded(self.tier, epoch)) for sensor_id, epoch in sensors]
         )
         answered = [(*sensor, *result) for sensor, result in zip(sensors, results, strict=True) if _is_answer(result)]
         fulfilled = [

@@ -19,7 +19,7 @@ Encoding = Literal["json", "msgpack", "frame"]
 ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
 
 #: Sensors that share a gateway, as long as its frames stay small.
-GATEWAY_SENSORS = 32
+GATEWAY_SENSORS = 50
 
 
 class ReplayError(ContinuumError):

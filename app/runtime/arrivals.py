@@ -13,7 +13,8 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
-from typing import Protocol, cast
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Protocol, cast
 
 from app import metrics
 from app.dsp.errors import SnapshotError
@@ -29,6 +30,10 @@ from app.runtime.processor import Processor
 from app.runtime.waiting import Upgrade, Waiting, held_together
 from app.wire.decode import BadInput
 from app.wire.reasons import Reason
+
+if TYPE_CHECKING:
+    from app.runtime.express import Express, Taken
+    from app.runtime.stretches import Lot
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +105,21 @@ class Arrivals:
             portion = await self._meet(portion, strangers)
         if portion.records:
             await self._run(portion, confirmed=False)
+
+    async def express(self, express: Express, stretch: Sequence[Lot]) -> Taken:
+        """Consume what is plain of a stretch; gives what is left of it."""
+        with ExitStack() as sending:
+            for lot in stretch:
+                sending.enter_context(lot.pending.sending())
+            taken = express.take(stretch, self.waiting)
+            for sent in taken.sent:
+                acknowledged = await self._emitter.express(sent)
+                for lot in stretch:
+                    lot.pending.sent.append(acknowledged)
+        for sent in taken.sent:
+            for partition, most in sent.most_blocks.items():
+                self._after_run(partition, most)
+        return taken
 
     def _hold(self, portion: Portion) -> Portion:
         """Hold the blocks of sensors that wait already, and give the others."""

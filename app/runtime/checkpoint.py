@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+STATES_AT_ONCE = 150
+"""Of `ecg`, all of these fit one batch of the producer, and hold up the event loop for about a millisecond."""
+
 HELD_PAUSE = 0.5
 """Seconds until the next checkpoint of a partition of which a batch is held."""
 
@@ -80,7 +83,7 @@ class Checkpointer:
         self._confirm = confirm
         self._interval = own.checkpoint_seconds
         self._messages = own.checkpoint_messages
-        self._at_once = own.at_once
+        self._at_once = min(own.at_once, STATES_AT_ONCE)
         self._pending: defaultdict[int, list[Pending]] = defaultdict(list)
         self._due: dict[int, float] = {}
         self._locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)

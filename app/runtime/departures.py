@@ -118,7 +118,11 @@ class Departures:
         for begin in range(0, len(idle), self._at_once):
             since = time.monotonic() - self._idle_after
             # Some may have had a block while others left.
-            some = [own for own in idle[begin : begin + self._at_once] if self._is_here(own) and own.used < since]
+            some = [
+                own
+                for own in idle[begin : begin + self._at_once]
+                if self._is_here(own) and self._processor.last_used(own) < since
+            ]
             metrics.EVICTED.labels(self._tier).inc(len(some))
             await self._leave(some)
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from app import metrics
-from app.runtime.outbox import Outbox, Outgoing
+from app.runtime.feature_queue import FeatureQueue
+from app.runtime.outbox import PRODUCER_BATCH_BYTES, Outbox, Outgoing
 from app.runtime.portion import Pending, Portion
 from app.topics import dead_letter_topic, features_topic, largest_message
 from app.wire.decode import BadInput
 from app.wire.reasons import LARGE_LETTER, REPLAYED_FROM, letter_headers
 
 if TYPE_CHECKING:
+    import asyncio
+
     from aiokafka import ConsumerRecord
 
+    from app.compiled.features import Encoded
+    from app.runtime.express import Sent
     from app.runtime.processor import Output
     from app.settings import Settings
 
@@ -46,14 +52,45 @@ class Emitter:
         self.events: dict[str, int] = {}
         self.dead_letters: dict[str, int] = {}
         self._largest_letter: int | None = None
+        self._queues: dict[str, FeatureQueue] = {}
         self.latest: deque[bytes] = deque(maxlen=LATEST_RECORDS)
 
     async def features_of(self, portion: Portion, output: Output) -> None:
         """Send a portion's feature records."""
         self._count(portion, output)
         topic = features_topic(self._settings, portion.columns.pipeline.name)
+        if topic in self._queues:
+            await self._queues[topic].handed_over()
         records = (Outgoing(key, value) for key, value in output.features)
         portion.pending.sent += await self._outbox.send(topic, records)
+
+    async def express(self, sent: Sent) -> asyncio.Future[None]:
+        """Send the records of the express lane; gives what is done when the broker has them."""
+        tier = self._tier
+        self.blocks += sent.blocks
+        self.samples += sent.samples
+        self.features += sent.blocks
+        metrics.BLOCKS.labels(tier).inc(sent.blocks)
+        metrics.SAMPLES.labels(tier).inc(sent.samples)
+        metrics.FEATURES.labels(tier).inc(sent.blocks)
+        if sent.clock_jumps:
+            self._count_event("clock_jump", sent.clock_jumps)
+        topic = features_topic(self._settings, sent.engine.pipeline.name)
+        queue = self._queues.get(topic)
+        if queue is None:
+            count = await self._outbox.partition_count(topic)
+            send = partial(self._outbox.send_prepared, topic)
+            queue = self._queues[topic] = FeatureQueue(count, PRODUCER_BATCH_BYTES, send, self._note)
+        return await queue.put(sent.records)
+
+    def _note(self, encoded: Encoded) -> None:
+        """Keep the newest of the records."""
+        count = len(encoded)
+        self.latest.extend(encoded.record(number) for number in range(max(0, count - LATEST_RECORDS), count))
+
+    async def partition_count(self, pipeline: str) -> int:
+        """Give how many partitions a pipeline's features' topic has."""
+        return await self._outbox.partition_count(features_topic(self._settings, pipeline))
 
     def _count(self, portion: Portion, output: Output) -> None:
         tier = self._tier
@@ -65,9 +102,12 @@ class Emitter:
         metrics.SAMPLES.labels(tier).inc(output.samples)
         metrics.FEATURES.labels(tier).inc(len(output.features))
         for reason, count in output.events.items():
-            self.events[reason] = self.events.get(reason, 0) + count
-            metrics.EVENTS.labels(tier, reason).inc(count)
+            self._count_event(reason, count)
         self.latest.extend(value for _, value in output.features[-LATEST_RECORDS:])
+
+    def _count_event(self, reason: str, count: int) -> None:
+        self.events[reason] = self.events.get(reason, 0) + count
+        metrics.EVENTS.labels(self._tier, reason).inc(count)
 
     async def dead_letters_of(
         self, bad: Iterable[tuple[BadInput, ConsumerRecord]], source: str, pending: Pending

@@ -13,9 +13,14 @@ from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch
 
+from app.runtime.prepared import Prepared
+
 Headers = list[tuple[str, bytes]]
 NO_HEADERS: Headers = []
 
+
+PRODUCER_BATCH_BYTES = 512 << 10
+"""Largest batch that a worker's producer takes."""
 
 _OVERHEAD = 64 << 10
 """Bytes of a record beside its value, at the most: key, headers, frames."""
@@ -74,7 +79,7 @@ class Outbox:
         One future a batch, done when the broker has it. The call itself returns once the batches are queued; it
         waits while an earlier batch of the same partition is still queued, which holds a fast input back.
         """
-        count = await self._partition_count(topic)
+        count = await self.partition_count(topic)
         by_partition: defaultdict[int, list[Outgoing]] = defaultdict(list)
         for record in records:
             by_partition[partition_of(record.key or b"", count)].append(record)
@@ -106,7 +111,7 @@ class Outbox:
             value = record.value or b""
             size = str(len(value)).encode()
             batch = _compressed(Outgoing(record.key, value[: limit // 2], [*record.headers, ("truncated", size)]))
-        partition = partition_of(record.key or b"", await self._partition_count(topic))
+        partition = partition_of(record.key or b"", await self.partition_count(topic))
         future: asyncio.Future[Any] = await self._producer().send_batch(batch, topic, partition=partition)
         return future
 
@@ -125,7 +130,18 @@ class Outbox:
             sent.append(SentBatch(await producer.send_batch(batch, topic, partition=partition), count))
         return sent
 
-    async def _partition_count(self, topic: str) -> int:
+    async def send_prepared(self, topic: str, batches: Iterable[tuple[int, Prepared]]) -> list[asyncio.Future[Any]]:
+        """Put record batches on a topic, each in its partition, those of a partition in order.
+
+        Returns
+        -------
+        As `send` does, and it waits as that does.
+        """
+        producer = self._producer()
+        return [await producer.send_batch(batch, topic, partition=partition) for partition, batch in batches]
+
+    async def partition_count(self, topic: str) -> int:
+        """Give how many partitions a topic has, as it was when that was first asked."""
         count = self._counts.get(topic)
         if count is None:
             count = self._counts[topic] = len(await self._producer().partitions_for(topic))

@@ -31,6 +31,7 @@ class Pending:
         self.held = 1
         """Portions of it that wait for their sensors, and one for its being processed: it cannot be acked before."""
         self._sending = 0
+        self._failure: BaseException | None = None
         self._quiet = asyncio.Event()
         self._quiet.set()
 
@@ -41,6 +42,10 @@ class Pending:
         self._quiet.clear()
         try:
             yield
+        except BaseException as error:
+            # The state has changed, perhaps, and what it gave is not on its way: it must never be saved.
+            self._failure = error
+            raise
         finally:
             self._sending -= 1
             if not self._sending:
@@ -51,8 +56,14 @@ class Pending:
         while self._sending or self.sent:
             await self._quiet.wait()
             sent = list(self.sent)
-            await asyncio.gather(*sent)
+            # Most are done by now; and whoever gives up waiting must not cancel what is on its way.
+            if under_way := [future for future in sent if not future.done()]:
+                await asyncio.wait(under_way)
+            for future in sent:
+                future.result()
             del self.sent[: len(sent)]
+        if self._failure is not None:
+            raise RuntimeError("what a batch gave has not all been sent") from self._failure
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import msgspec
 
@@ -18,6 +18,9 @@ from app.dsp.stream import Blocks, Deferral, Sensor
 from app.mirror.states import Saved
 from app.runtime.portion import Portion
 from app.wire.features import FeatureEncoder
+
+if TYPE_CHECKING:
+    from app.runtime.express import Express
 
 
 @dataclass(slots=True, eq=False)
@@ -115,6 +118,13 @@ class Processor:
         self._former: dict[tuple[Engine, bytes], Engine] = {}
         self._shadowed = 0
         self._changed: defaultdict[int, dict[Resident, None]] = defaultdict(dict)
+        #: Set by a tier that has one.
+        self.express: Express | None = None
+
+    def mark_changed(self, residents: Iterable[Resident]) -> None:
+        """Note that sensors have changed since their states were taken last."""
+        for resident in residents:
+            self._changed[resident.partition][resident] = None
 
     def strangers(self, portion: Portion) -> set[str]:
         """Sensors of a portion that are not in memory for its pipeline and partition; the others count as used."""
@@ -198,6 +208,8 @@ class Processor:
         """Let the shadows of sensors take their places."""
         for sensor_id in sensor_ids:
             resident = self.residents[sensor_id]
+            if self.express is not None:
+                self.express.forget(resident)
             shadow = cast("Shadow", resident.shadow)
             shadow.sensor.take_place_of(resident.sensor)
             resident.engine.evict([resident.sensor])
@@ -234,14 +246,17 @@ class Processor:
                 sensor.position = msgspec.structs.replace(portion.position, offset=message.offset)
         encoded = self._encoders[engine].encode(columns, features)
         is_former = engine is not self.engines[columns.pipeline.name]
-        changed = self._changed[portion.partition]
-        for sensor in features.changed:
-            changed[residents[sensor.id]] = None
+        changed = [residents[sensor.id] for sensor in features.changed]
+        self.mark_changed(changed)
         records = []
         for block, record in zip(features.block.tolist(), encoded, strict=True):
             sensor_id = columns.sensor_ids[block]
             residents[sensor_id].latest = record
             records.append((sensor_id.encode(), record))
+        if self.express is not None:
+            self.express.forget_newest(residents[columns.sensor_ids[block]] for block in features.block.tolist())
+            for resident in changed:
+                self.express.follow(resident)
         return Output(
             records,
             {sensor.id: deferral for sensor, deferral in features.deferred.items()},
@@ -305,22 +320,26 @@ class Processor:
         taken = list(islice(changed, most))
         for resident in taken:
             del changed[resident]
-        return _saved(taken)
+        return self._saved(taken)
 
     def states_of(self, sensor_ids: Iterable[str]) -> list[Saved]:
         """States of sensors in memory, changed or not; they count as taken."""
         residents = [self.residents[id_] for id_ in sensor_ids if id_ in self.residents]
         for resident in residents:
             self._changed[resident.partition].pop(resident, None)
-        return _saved(resident for resident in residents if resident.sensor.position is not None)
+        return self._saved([resident for resident in residents if resident.sensor.position is not None])
 
     def idle(self, since: float) -> list[Resident]:
         """Sensors that have had no block since a time on the monotonic clock, and whose state is saved."""
         return [
             resident
             for resident in self.residents.values()
-            if resident.used < since and resident not in self._changed.get(resident.partition, {})
+            if self.last_used(resident) < since and resident not in self._changed.get(resident.partition, {})
         ]
+
+    def last_used(self, resident: Resident) -> float:
+        """When a sensor's last block came, on the monotonic clock, s."""
+        return resident.used if self.express is None else max(resident.used, self.express.used(resident))
 
     def evict(self, sensor_ids: Iterable[str]) -> None:
         """Forget sensors, as far as they are in memory."""
@@ -328,6 +347,8 @@ class Processor:
         for sensor_id in sensor_ids:
             resident = self.residents.pop(sensor_id, None)
             if resident is not None:
+                if self.express is not None:
+                    self.express.forget(resident)
                 by_engine[resident.engine].append(resident.sensor)
                 if resident.shadow is not None:
                     by_engine[resident.shadow.engine].append(resident.shadow.sensor)
@@ -339,6 +360,35 @@ class Processor:
     def release(self, partitions: Container[int]) -> None:
         """Forget all sensors of partitions that this worker gives up."""
         self.evict([id_ for id_, resident in self.residents.items() if resident.partition in partitions])
+
+    def _saved(self, residents: Sequence[Resident]) -> list[Saved]:
+        by_engine: defaultdict[Engine, list[Resident]] = defaultdict(list)
+        for resident in residents:
+            by_engine[resident.engine].append(resident)
+        if self.express is not None:
+            self.express.take_changes(residents)
+        states = []
+        for engine, own in by_engine.items():
+            name, rate = engine.pipeline.name, engine.pipeline.signal.sample_rate
+            snapshots = engine.snapshots([each.sensor for each in own])
+            newest = self.express.newest(engine, own) if self.express is not None else [None] * len(own)
+            for resident, snapshot, latest in zip(own, snapshots, newest, strict=True):
+                sensor = resident.sensor
+                position = cast("Position", sensor.position)
+                states.append(
+                    Saved(
+                        sensor.id,
+                        snapshot,
+                        sensor.epoch,
+                        sensor.restarts,
+                        sensor.next_index,
+                        position,
+                        name,
+                        rate,
+                        latest or resident.latest,
+                    )
+                )
+        return states
 
 
 def _blocks(sensors: Sequence[Sensor], portion: Portion) -> Blocks:
@@ -354,29 +404,3 @@ def _blocks(sensors: Sequence[Sensor], portion: Portion) -> Blocks:
         columns.values,
         columns.bounds,
     )
-
-
-def _saved(residents: Iterable[Resident]) -> list[Saved]:
-    by_engine: defaultdict[Engine, list[Resident]] = defaultdict(list)
-    for resident in residents:
-        by_engine[resident.engine].append(resident)
-    states = []
-    for engine, own in by_engine.items():
-        name, rate = engine.pipeline.name, engine.pipeline.signal.sample_rate
-        for resident, snapshot in zip(own, engine.snapshots([each.sensor for each in own]), strict=True):
-            sensor = resident.sensor
-            position = cast("Position", sensor.position)
-            states.append(
-                Saved(
-                    sensor.id,
-                    snapshot,
-                    sensor.epoch,
-                    sensor.restarts,
-                    sensor.next_index,
-                    position,
-                    name,
-                    rate,
-                    resident.latest,
-                )
-            )
-    return states

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import rocksdict
+from aiokafka import ConsumerRecord
 from faust.stores.rocksdb import Store
-from faust.types import EventT
+from faust.types import TP
+from faust.types.tables import CollectionT
 
 from app.dsp.errors import SnapshotError
 from app.dsp.snapshot import read_header
+from app.runtime.database import exists, marking_damage, open_database
 
 
 def age(snapshot: bytes) -> tuple[int, int] | None:
@@ -34,31 +35,23 @@ def is_newer(snapshot: bytes, than: bytes | None) -> bool:
 
 
 class SnapshotStore(Store):
-    """RocksDB store that never goes back in a sensor's stream.
+    """RocksDB store that never goes back in a sensor's stream, with a database for each partition that has a state.
 
     A worker that was paused past its session has a batch in flight, perhaps, when it wakes, which the broker then
     appends behind the snapshots of the new owner. Faust takes the last record of a key; then the state would be
     behind the committed input, and that input lost.
     """
 
-    def apply_changelog_batch(self, batch: Iterable[EventT[Any]], to_key: Any, to_value: Any) -> None:  # noqa: ARG002 - Faust's signature
+    def apply(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
         """Write records of the changelog to disk: of each key the newest, together with the offset reached."""
-        messages: defaultdict[int, list[Any]] = defaultdict(list)
-        for event in batch:
-            # Faust lets records of partitions that are no longer its own pass, as those of the table before.
-            if event.message.topic in self.table.changelog_topic.topics:
-                messages[event.message.partition].append(event.message)
-        for partition, own in messages.items():
-            self._apply(partition, own)
-
-    def _apply(self, partition: int, messages: list[Any]) -> None:
-        keys = list({message.key: None for message in messages})
-        stored = dict(zip(keys, self._db_for_partition(partition).get(keys), strict=True))
+        keys = list({record.key: None for record in records})
+        stored = dict(zip(keys, self.read(partition, keys), strict=True))
         changed: dict[bytes, bytes | None] = {}
-        for message in messages:
-            if message.value is None or is_newer(message.value, changed.get(message.key, stored[message.key])):
-                changed[message.key] = message.value
-        self.write(partition, changed, messages[-1].offset)
+        for record in records:
+            key, value = record.key, record.value
+            if value is None or is_newer(value, changed[key] if key in changed else stored[key]):
+                changed[key] = value
+        self.write(partition, changed, records[-1].offset)
 
     def write(self, partition: int, snapshots: Mapping[bytes, bytes | None], offset: int) -> None:
         """Write snapshots, or delete where there is None, in one step with the changelog offset that they reach.
@@ -79,19 +72,42 @@ class SnapshotStore(Store):
             else:
                 batch.put(key, value)
         batch.put(self.offset_key, str(offset).encode())
-        self._db_for_partition(partition).write(batch)
+        with marking_damage(self.partition_path(partition)):
+            self._db_for_partition(partition).write(batch)
 
     def read(self, partition: int, keys: list[bytes]) -> list[bytes | None]:
         """Snapshots of a partition; None for those that it does not have."""
-        found: list[bytes | None] = self._db_for_partition(partition).get(keys)
+        if not self._has(partition):
+            return [None] * len(keys)
+        with marking_damage(self.partition_path(partition)):
+            found: list[bytes | None] = self._db_for_partition(partition).get(keys)
         return found
 
     def items_of(self, partition: int) -> list[tuple[bytes, bytes]]:
         """All keys of a partition, with their snapshots."""
-        database = self._db_for_partition(partition)
-        return [(key, value) for key, value in database.items() if key != self.offset_key]
+        if not self._has(partition):
+            return []
+        with marking_damage(self.partition_path(partition)):
+            database = self._db_for_partition(partition)
+            return [(key, value) for key, value in database.items() if key != self.offset_key]
 
     def reached(self, partition: int) -> int:
         """Offset up to which the changelog is on disk; -1 where nothing is."""
         (offset,) = self.read(partition, [self.offset_key])
         return -1 if offset is None else int(offset)
+
+    def persisted_offset(self, tp: TP) -> int | None:
+        """Offset up to which the changelog is on disk; None where nothing is."""
+        offset = self.reached(tp.partition)
+        return None if offset == -1 else offset
+
+    async def assign_partitions(self, table: CollectionT, tps: set[TP], generation_id: int = 0) -> None:
+        """Open the databases of partitions that have one; any other is made when something is written to it."""
+        there = {tp for tp in tps if self._has(tp.partition)}
+        await super().assign_partitions(table, there, generation_id)
+
+    def _has(self, partition: int) -> bool:
+        return partition in self._dbs or exists(self.partition_path(partition))
+
+    def _open_for_partition(self, partition: int) -> rocksdict.Rdict:
+        return open_database(self.partition_path(partition))

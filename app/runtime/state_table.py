@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from aiokafka import ConsumerRecord
 from faust import Table
 from faust.types import StoreT, TopicT
 from yarl import URL
@@ -20,14 +21,6 @@ if TYPE_CHECKING:
     from app.faust_app import ContinuumApp
 
 logger = logging.getLogger(__name__)
-
-#: Faust's defaults are for one big database; a table here has one for each of its partitions.
-ROCKSDB_OPTIONS = {
-    "block_cache_size": 4 << 20,
-    "write_buffer_size": 4 << 20,
-    "max_write_buffer_number": 2,
-    "max_open_files": 64,
-}
 
 
 class StateTable(Table[bytes, bytes]):
@@ -55,7 +48,6 @@ class StateTable(Table[bytes, bytes]):
             f"{tier}-state",
             key_type=bytes,
             value_type=bytes,
-            options=dict(ROCKSDB_OPTIONS),
             help=f"Snapshots of the sensors of tier {tier}.",
         )
         return cast("StateTable", table)
@@ -63,6 +55,10 @@ class StateTable(Table[bytes, bytes]):
     def read(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
         """Snapshots of sensors in a partition that this worker owns; None for those that have none."""
         return self._store_on_disk.read(partition, list(keys))
+
+    def apply(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
+        """Write records of the changelog's partition to disk, as a recovery or a standby reads them."""
+        self._store_on_disk.apply(partition, records)
 
     def snapshots(self, partition: int) -> list[tuple[bytes, bytes]]:
         """All sensors of a partition that this worker owns, with their snapshots."""
@@ -110,7 +106,7 @@ class StateTable(Table[bytes, bytes]):
         return cast("SnapshotStore", self.data)
 
     def _new_store_by_url(self, url: str | URL) -> StoreT[Any, Any]:
-        return SnapshotStore(url, self.app, self, table_name=self.name, loop=self.loop, options=self.options)
+        return SnapshotStore(url, self.app, self, table_name=self.name, loop=self.loop)
 
     async def on_start(self) -> None:
         """Start the store; the changelog topic exists already (`continuum topics create`)."""

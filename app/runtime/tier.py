@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,8 +12,7 @@ from faust import Stream
 from faust.types import TP, EventT, StreamT
 from mode import Service
 
-from app import metrics
-from app.dsp.snapshot import Position
+from app import compiled, metrics
 from app.mirror.mirror import Mirror
 from app.mirror.ownership import Ownership
 from app.mirror.states import Saved
@@ -22,11 +22,13 @@ from app.runtime.claims import Claims
 from app.runtime.copies import saved_from
 from app.runtime.departures import Departures
 from app.runtime.emitter import Emitter
+from app.runtime.lanes import Lanes
 from app.runtime.lingering import LingeringOutbox
-from app.runtime.portion import Pending, Portion
+from app.runtime.portion import Pending
 from app.runtime.processor import Processor
 from app.runtime.resolver import Resolver
 from app.runtime.state_table import StateTable
+from app.runtime.stretches import EXPRESS_TIMES, STRETCH_BYTES, Lot, stretches
 from app.runtime.upgrade import Upgrades
 from app.settings import TierName
 from app.tiers import in_force
@@ -35,9 +37,6 @@ from app.transport.batch import PartitionBatch
 
 if TYPE_CHECKING:
     from app.faust_app import ContinuumApp
-
-SLICE_BYTES = 8 << 20
-"""Of messages that are decoded at once; their samples take up to sixteen times as much."""
 
 MOST_HELD = 1 << 22
 """Values of blocks that wait for their sensors, beyond which no more input is taken."""
@@ -65,7 +64,11 @@ class Tier(Service):
         self.name = name
         self.topic = sensor_topic(settings, name)
         own = in_force(settings, name)
-        self._at_once = own.at_once
+        self._turn = app.turns.of(name, own.at_once * (EXPRESS_TIMES if compiled.AVAILABLE else 1))
+        #: Batches of each partition that have been taken up and are not done.
+        self._in_work: Counter[int] = Counter()
+        #: Partitions given up while batches are worked on: what is left of theirs is not ours any more.
+        self._released: set[int] = set()
         self._idle_pause = own.idle_after / IDLE_LOOKS
         self.processor = Processor(name, app.pipelines)
         self._table = table
@@ -97,13 +100,14 @@ class Tier(Service):
             app.definitions.name_of,
         )
         self.arrivals.set_pipeline = self._resolver.set_pipeline
+        self._lanes = Lanes(name, self.topic, self.processor, self.arrivals, self._resolver, self.emitter, own.at_once)
         self._departures = Departures(
             name,
             self.processor,
             self.arrivals,
             self.checkpoints,
             claims,
-            lambda partition: app.batches.lag(TP(self.topic, partition)),
+            lambda partition: app.batches.lag(TP(self.topic, partition)) + self._in_work[partition],
             settings.handoff_wait,
             own,
         )
@@ -111,6 +115,11 @@ class Tier(Service):
         self._upgrades = Upgrades(settings, app.pipelines, self.arrivals, app.definitions, self._in_hand)
         super().__init__(**kwargs)
         app.tiers[name] = self
+
+    def refuse_express(self, sensor_ids: Iterable[str]) -> None:
+        """Note that something has been set of sensors, which the ordinary way has to look at."""
+        if self.processor.express is not None:
+            self.processor.express.refuse(sensor_ids)
 
     def check_assigned(self, active: Iterable[TP]) -> None:
         """Refuse partitions whose blocks and states are not assigned together, or that were not there at the start.
@@ -143,41 +152,45 @@ class Tier(Service):
         Acks are ours to give (`noack`): Faust would ack a batch when the loop moves on, whatever became of it.
         Whatever is raised here ends the worker, with the batch neither acked nor committed.
         """
-        async for event in cast("Stream[Any]", stream).noack().events():
-            await self.process(event)
+        own = cast("Stream[Any]", cast("Stream[Any]", stream).noack())
+        async for event in own.events():
+            await self.process([event, *_queued(own, STRETCH_BYTES - _size(event))])
 
-    async def process(self, event: EventT[Any]) -> None:
-        """Process a batch: change state, send features and dead letters."""
+    async def process(self, events: Sequence[EventT[Any]]) -> None:
+        """Process batches: change state, send features and dead letters."""
         await self.app.sensors_table.caught_up.wait()
         while self.arrivals.held_samples > MOST_HELD and not self.should_stop:
             await self.sleep(POLL_SECONDS)
         async with self._in_hand:
-            message = event.message
-            if not self.app.batches.accepts(message):
-                return
-            batch: PartitionBatch = cast("Any", message.value)
-            # The event is held until it is committed; its records need not be.
-            message.value = event.value = None
-            pending = Pending(event)
-            self.checkpoints.add(message.partition, pending)
             started = time.perf_counter()
-            for records in slices(batch.records, self._at_once):
-                await self._process(records, message.partition, pending)
-                await asyncio.sleep(0)
-            pending.held -= 1
+            lots = [lot for event in events if (lot := self._accepted(event)) is not None]
+            if not lots:
+                return
+            self._released.clear()
+            with self._turn.at_work():
+                for stretch in stretches(lots, lambda: self._turn.at_once):
+                    await self._turn.come()
+                    ours = [lot for lot in stretch if lot.partition not in self._released]
+                    with self._turn.slice(sum(len(lot.records) for lot in ours)):
+                        await self._lanes.process(ours)
+            for lot in lots:
+                lot.pending.held -= 1
+                self._in_work[lot.partition] -= 1
             metrics.BATCH_SECONDS.labels(self.name).observe(time.perf_counter() - started)
             metrics.SENSORS.labels(self.name).set(self.processor.sensor_count)
 
-    async def _process(self, records: Sequence[Any], partition: int, pending: Pending) -> None:
-        decoded = await self._resolver.decode(records, partition)
-        bad = [(why, records[why.record]) for why in decoded.bad]
-        if bad:
-            with pending.sending():
-                await self.emitter.dead_letters_of(bad, f"{self.topic}-{partition}", pending)
-        position = Position(self.topic, partition, records[-1].offset + 1)
-        for columns in decoded.columns:
-            own = [records[number] for number in columns.records]
-            await self.arrivals.process(Portion(columns, own, position, pending))
+    def _accepted(self, event: EventT[Any]) -> Lot | None:
+        """Take a batch up, unless it is void."""
+        message = event.message
+        if not self.app.batches.accepts(message):
+            return None
+        batch: PartitionBatch = cast("Any", message.value)
+        # The event is held until it is committed; its records need not be.
+        message.value = event.value = None
+        lot = Lot(Pending(event), message.partition, batch.records)
+        self.checkpoints.add(message.partition, lot.pending)
+        self._in_work[lot.partition] += 1
+        return lot
 
     async def _confirm(self, generation: int) -> bool:
         return await self.app.batches.confirm(generation)
@@ -204,6 +217,7 @@ class Tier(Service):
     def release(self, revoked: set[TP]) -> None:
         """Forget the partitions of ours among those revoked; their state has been saved, or will be computed again."""
         partitions = {tp.partition for tp in revoked if tp.topic == self.topic}
+        self._released |= partitions
         self.checkpoints.release(partitions)
         self.arrivals.release(partitions)
         self.processor.release(partitions)
@@ -236,13 +250,15 @@ class Tier(Service):
             await self._departures.evict_idle()
 
 
-def slices(records: Sequence[Any], at_once: int) -> Iterator[Sequence[Any]]:
-    """Split a batch into parts of so many records, fewer where they are large: a small one may hold gigabytes."""
-    begin = size = 0
-    for number, record in enumerate(records):
-        length = len(record.value or b"")
-        if number - begin == at_once or (size + length > SLICE_BYTES and number > begin):
-            yield records[begin:number]
-            begin, size = number, 0
-        size += length
-    yield records[begin:]
+def _size(event: EventT[Any]) -> int:
+    batch: PartitionBatch = cast("Any", event.message.value)
+    return batch.size
+
+
+def _queued(stream: Stream[Any], most: int) -> Iterator[EventT[Any]]:
+    """Take what waits in a stream's queue already, up to so many bytes: partitions worked on together cost less."""
+    queue = cast("Any", stream.channel).queue
+    while most > 0 and not queue.empty():
+        event = queue.get_nowait()
+        most -= _size(event)
+        yield event

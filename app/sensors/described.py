@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from app.mirror.keys import sensor_key
+from app.mirror.keys import sensor_key, sensor_keys
+from app.mirror.script import Call, Script
+from app.mirror.wire import encoded
 from app.redis_client import RedisClient
 from app.sensors.metadata import NOTHING_SET, SensorMeta, decode_labels, encode_labels
 
@@ -56,7 +58,7 @@ _META = ("pipeline", "tier", *SET_FIELDS)
 
 
 async def described(redis: RedisClient, prefix: str, sensor_ids: Sequence[str]) -> dict[str, Described]:
-    """Read what Redis knows of sensors, of up to 1,000 in one round trip.
+    """Read what Redis knows of sensors, of all in one round trip.
 
     Raises
     ------
@@ -79,7 +81,7 @@ async def described(redis: RedisClient, prefix: str, sensor_ids: Sequence[str]) 
 async def read_hashes(
     redis: RedisClient, prefix: str, sensor_ids: Sequence[str], state: Sequence[str], meta: Sequence[str]
 ) -> list[tuple[Fields, Fields]]:
-    """Read fields of the hashes of sensors, of up to 1,000 in one round trip.
+    """Read fields of the hashes of sensors, of all in one round trip.
 
     Parameters
     ----------
@@ -100,17 +102,16 @@ async def read_hashes(
     REDIS_ERRORS
         Redis does not answer.
     """
+    arguments = encoded(len(state), *state, *meta)
+    calls = []
+    for sensor_id in sensor_ids:
+        state_key, _, meta_key = sensor_keys(prefix, sensor_id)
+        calls.append(Call((state_key, meta_key), arguments))
     found: list[tuple[Fields, Fields]] = []
-    for begin in range(0, len(sensor_ids), SENSORS_A_CALL):
-        commands = redis.pipeline(transaction=False)
-        for sensor_id in sensor_ids[begin : begin + SENSORS_A_CALL]:
-            commands.hmget(sensor_key(prefix, sensor_id, "state"), *state)
-            commands.hmget(sensor_key(prefix, sensor_id, "meta"), *meta)
-        answers = iter(await _answers_to(commands))
-        found += [
-            (_fields(state, of_state), _fields(meta, of_meta))
-            for of_state, of_meta in zip(answers, answers, strict=False)
-        ]
+    for answer in await Script(redis, "read")(calls):
+        if isinstance(answer, Exception):
+            raise answer
+        found.append((_fields(state, answer[0]), _fields(meta, answer[1])))
     return found
 
 

@@ -24,6 +24,7 @@ from app.mirror.keys import wanted_key
 from app.mirror.ownership import Ownership, wish
 from app.mirror.script import Call, Script
 from app.mirror.states import Claim
+from app.mirror.wire import encoded
 from app.preflight import application_groups, group_subscriptions
 from app.redis_client import RedisClient, redis_client
 from app.runtime.claims import FIRST_UNKNOWN
@@ -279,7 +280,7 @@ class _Move:
             [
                 Call(
                     [wanted_key(self._prefix, row.owner)],
-                    [wish(FIRST_UNKNOWN, row.epoch or 0, row.sensor_id), milliseconds],
+                    encoded(wish(FIRST_UNKNOWN, row.epoch or 0, row.sensor_id), milliseconds),
                 )
                 for row in rows
             ]

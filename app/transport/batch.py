@@ -19,8 +19,11 @@ class PartitionBatch:
         How often the consumer had sought when the batch was fetched.
     number
         Counts the partition's batches since that seek.
+    size
+        Of its records in memory, about, bytes.
     """
 
     records: Sequence[Any]
     seeks: int
     number: int
+    size: int

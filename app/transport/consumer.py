@@ -12,19 +12,33 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 from mode.utils.futures import notify
 
+from app import compiled
 from app.topics import TopicError
+from app.transport import reading
 from app.transport.batch import PartitionBatch
 from app.transport.deliveries import Deliveries
+from app.transport.interest import Interest
 from app.transport.lease import Lease
+from app.transport.queued import Queued, size_of
 
 if TYPE_CHECKING:
     from app.faust_app import ContinuumApp
+    from app.transport.recovery import TableManager
 
 EMPTY_FETCH_PAUSE = 0.05
 """Seconds between looks at the active partitions while there are none."""
 
 LONGEST_FETCH = 0.25
 """Seconds that a fetch waits for records; a seek has to wait for it."""
+
+FULL_FETCH = 0.01
+"""The same while a topic of which enough waits is left out: it is taken up soon after there is room again."""
+
+RESPONSE_BYTES = 8 << 20
+"""Of one response; while its batches wait they hold all of it, and larger ones cost more for each byte."""
+
+RESPONSE_MILLISECONDS = 100
+"""How long a broker may wait for records: a partition that is used up meanwhile is asked for only after that."""
 
 LAST_COMMIT_SECONDS = 1.0
 """What a worker that stops waits for brokers that have not answered it before."""
@@ -51,9 +65,22 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     consumer: Consumer
 
     async def on_start(self) -> None:
-        """Follow what the group answers from the first request on."""
+        """Follow what the group answers from the first request on, and what is fetched."""
+        reading.install()
         await super().on_start()
-        self.consumer.lease.follow(self._ensure_consumer()._coordinator)  # noqa: SLF001 - aiokafka offers no hook
+        consumer = self._ensure_consumer()
+        fetcher = consumer._fetcher  # noqa: SLF001 - Faust sets neither, and the first fetch is yet to come
+        fetcher._fetch_max_bytes, fetcher._fetch_max_wait_ms = RESPONSE_BYTES, RESPONSE_MILLISECONDS  # noqa: SLF001
+        self.consumer.lease.follow(consumer._coordinator)  # noqa: SLF001 - aiokafka offers no hook
+        if compiled.AVAILABLE:
+            from app.transport import raw_fetch  # noqa: PLC0415 - it needs numba
+
+            raw_fetch.follow(fetcher, self.app.topics.acks_enabled_for)
+        self._interest = Interest(fetcher)
+
+    async def _fetch_records(self, consumer: Any, active_partitions: set[TP], *args: Any, **options: Any) -> Any:
+        self._interest.wants(active_partitions)
+        return await super()._fetch_records(consumer, active_partitions, *args, **options)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek the partitions of agents' topics to where their group's commit stands, else to their beginning.
@@ -91,16 +118,17 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
 
 class Consumer(driver.Consumer):
-    """Consumer whose agents' topics come as partition batches.
+    """Consumer whose agents' topics come as partition batches, as do the changelogs.
 
     Where Faust makes an event of each record, here each fetched partition batch is one event, with the list of its
-    records as value and the last record's offset as its own. Changelogs keep Faust's own path.
+    records as value and the last record's offset as its own. Those of changelogs go straight to the tables.
     """
 
     app: ContinuumApp
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.deliveries = Deliveries()
+        self.queued = Queued()
         #: Fetches and deliveries of an older count are void: their records will be read again.
         self._seeks = 0
         self._delivered: defaultdict[TP, int] = defaultdict(int)
@@ -126,10 +154,14 @@ class Consumer(driver.Consumer):
         for tp, batch in records.items():
             is_agents = self.app.topics.acks_enabled_for(tp.topic)
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-            for record in [batch] if is_agents else batch:
+            for record in [batch] if is_agents or self._is_changelog_tp(tp) else batch:
                 if not self.flow_active or fetched_at != self._moment():
                     return
-                yield tp, self._as_batch(tp, record) if is_agents else self._to_message(tp, record)
+                if self._is_changelog_tp(tp):
+                    cast("TableManager", self.app.tables).recovery.apply(tp, record)
+                    await asyncio.sleep(0)
+                else:
+                    yield tp, self._as_batch(tp, record) if is_agents else self._to_message(tp, record)
 
     def _moment(self) -> _Moment:
         return _Moment(self._seeks, self.app.consumer_generation_id)
@@ -139,7 +171,9 @@ class Consumer(driver.Consumer):
         number = self._delivered[tp] = self._delivered[tp] + 1
         message: ConsumerMessage = self._to_message(tp, last)
         message.key = None
-        message.value = PartitionBatch(records, self._seeks, number)  # type: ignore[assignment]
+        batch = PartitionBatch(records, self._seeks, number, size_of(records))
+        message.value = batch  # type: ignore[assignment]
+        self.queued.add(tp.topic, batch.size)
         self.deliveries.add(message)
         return message
 
@@ -154,10 +188,12 @@ class Consumer(driver.Consumer):
             await self.wait(self.can_resume_flow)  # type: ignore[arg-type]
         async with self._fetching:
             began = self._moment()
-            wanted = set(self._get_active_partitions())
+            active = self._get_active_partitions()
+            wanted = {tp for tp in active if self.queued.has_room(tp.topic)}
             if wanted:
-                return await self._getmany(active_partitions=wanted, timeout=min(timeout, LONGEST_FETCH)), began
-        await self.sleep(EMPTY_FETCH_PAUSE)
+                longest = LONGEST_FETCH if len(wanted) == len(active) else FULL_FETCH
+                return await self._getmany(active_partitions=wanted, timeout=min(timeout, longest)), began
+        await self.sleep(FULL_FETCH if active else EMPTY_FETCH_PAUSE)
         return {}, began
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
@@ -182,6 +218,7 @@ class Consumer(driver.Consumer):
         self.refuse()
         self._delivered.clear()
         self._accepted.clear()
+        self.queued.forget()
         self.deliveries.forget(self.deliveries.partitions())
 
     def accepts(self, message: Message) -> bool:
@@ -202,6 +239,7 @@ class Consumer(driver.Consumer):
                 " the worker stops, and goes on from its commit when started again"
             )
         self._accepted[message.tp] = expected
+        self.queued.take(message.topic, batch.size)
         self._position[message.tp] = message.offset + 1
         return True
 

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from app.dsp.fused.chain import Fused, Kernel
+    from app.dsp.fused.chain import Fused, Kernels
     from app.dsp.pipeline import Pipeline
 
 _TYPES = ["butterworth", "hjorth", "moving_rms"]
@@ -22,18 +22,21 @@ def fused(pipeline: Pipeline) -> Fused | None:
     """Give the step of a pipeline that is wired so; None for any other, and without numba."""
     if sorted(node.type for node in pipeline.nodes) != _TYPES:
         return None
-    kernel = load_kernel()
+    kernels = load_kernel()
     # Imported here, as it imports stages that other pipelines do not need.
-    return None if kernel is None else cast("Fused | None", import_module(f"{__name__}.chain").wired(pipeline, kernel))
+    return (
+        None if kernels is None else cast("Fused | None", import_module(f"{__name__}.chain").wired(pipeline, kernels))
+    )
 
 
 @cache
-def load_kernel() -> Kernel | None:
-    """Load the kernel, which numba compiles, or takes from its cache; None where there is no numba that fits.
+def load_kernel() -> Kernels | None:
+    """Load the kernels, which numba compiles, or takes from its cache; None where there is no numba that fits.
 
     An engine does so when it is made, so that no batch waits for it.
     """
     try:
-        return cast("Kernel", import_module(f"{__name__}.kernel").run)
+        alone, abreast, grouping = (import_module(f"{__name__}.{name}") for name in ("kernel", "abreast", "grouping"))
     except ImportError:
         return None
+    return cast("Kernels", import_module(f"{__name__}.chain").Kernels(alone.run, abreast.run, grouping.grouped))

@@ -17,8 +17,16 @@ from app.dsp.window import HasWindow
 
 _VALUES = 2 + len(hjorth.OUTPUTS)
 
-Kernel = Callable[..., None]
-"""`app.dsp.fused.kernel.run`."""
+
+class Kernels(NamedTuple):
+    """The compiled code: for one block at a time, and for eight abreast, with the same bits."""
+
+    alone: Callable[..., None]
+    """`app.dsp.fused.kernel.run`."""
+    abreast: Callable[..., bool]
+    """`app.dsp.fused.abreast.run`, which does not begin where it would not be faster."""
+    grouped: Callable[..., tuple[Indices, Indices]]
+    """`app.dsp.fused.grouping.grouped`."""
 
 
 class Fused(NamedTuple):
@@ -35,7 +43,7 @@ class Fused(NamedTuple):
     """(values of a record,) where each lies in what the kernel gives for a block."""
     windows: Indices
     """(values of a record,) whose window each looks through, by the place in `order`."""
-    kernel: Kernel
+    kernels: Kernels
 
     def step(
         self, state: Mapping[str, State], samples: Samples, numbers: Indices, rows: Indices
@@ -61,18 +69,23 @@ class Fused(NamedTuple):
         last, zi = state[RAW_INPUT]["last"], bandpass["zi"]
         values = np.empty((len(rows), zi.shape[1], _VALUES))
         full = np.empty((len(rows), len(self.order)), dtype=np.bool_)
-        self.kernel(
+        begins, ends = samples.begins[numbers], samples.ends[numbers]
+        given = (
             self.sos,
             self.window,
             self.is_chain,
-            (samples.values, samples.begins[numbers], samples.ends[numbers], rows),
+            (samples.values, begins, ends, rows),
             (last, zi, rms["tail"], rms["count"], own["tail"], own["count"]),
             (values, full),
         )
+        # A block of one channel alone has no company.
+        is_single = len(rows) * zi.shape[1] <= 1
+        if is_single or not self.kernels.abreast(*given, self.kernels.grouped(ends - begins, rows)):
+            self.kernels.alone(*given)
         return values.reshape(len(rows), -1)[:, self.places], full[:, self.windows]
 
 
-def wired(pipeline: Pipeline, kernel: Kernel) -> Fused | None:
+def wired(pipeline: Pipeline, kernels: Kernels) -> Fused | None:
     """Give the step of a pipeline of one filter, one moving RMS and Hjorth parameters; None where it is wired else."""
     nodes = {node.type: node for node in pipeline.nodes}
     bandpass, rms, own = nodes["butterworth"], nodes["moving_rms"], nodes["hjorth"]
@@ -91,7 +104,7 @@ def wired(pipeline: Pipeline, kernel: Kernel) -> Fused | None:
         cast("HasWindow", rms.params).window,
         np.array([place for _, place in places]),
         np.array([window for window, _ in places]),
-        kernel,
+        kernels,
     )
 
 

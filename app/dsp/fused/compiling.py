@@ -8,7 +8,7 @@ from typing import Any
 from numba import njit
 
 
-def compiled(signature: str) -> Callable[[Callable[..., Any]], Any]:
+def compiled(signature: object) -> Callable[[Callable[..., Any]], Any]:
     """Compile a function when it is defined, or take it from numba's cache.
 
     What such a function calls must lie in its own file: numba keeps compiled code, and compares the age of just that
