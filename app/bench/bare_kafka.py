@@ -119,9 +119,4 @@ async def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
-    try:
-        import uvloop
-    except ModuleNotFoundError:
-        asyncio.run(main(sys.argv[1:]))
-    else:
-        uvloop.run(main(sys.argv[1:]))
+    asyncio.run(main(sys.argv[1:]))

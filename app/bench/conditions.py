@@ -20,7 +20,6 @@ LIBRARIES = (
     "msgspec",
     "rocksdict",
     "numba",
-    "uvloop",
 )
 
 
