@@ -23,7 +23,7 @@ from tests.system import System
 BACKLOG_SENSORS, BACKLOG_EACH = 400, 100
 ROUNDS = 10
 MOST_MEANWHILE = 2_000
-"""Blocks of the backlog that may be done meanwhile: a twentieth of it, what a worker does in some tenths of a second."""
+"""Blocks of the backlog that may be done meanwhile: a twentieth, as a worker does in some tenths of a second."""
 
 
 @pytest.fixture
