@@ -115,7 +115,8 @@ class Arrivals:
             for sent in taken.sent:
                 acknowledged = await self._emitter.express(sent)
                 for lot in stretch:
-                    lot.pending.sent.append(acknowledged)
+                    # Who gives up waiting must not cancel it for the others.
+                    lot.pending.sent.append(asyncio.shield(acknowledged))
         for sent in taken.sent:
             for partition, most in sent.most_blocks.items():
                 self._after_run(partition, most)

@@ -56,11 +56,7 @@ class Pending:
         while self._sending or self.sent:
             await self._quiet.wait()
             sent = list(self.sent)
-            # Most are done by now; and whoever gives up waiting must not cancel what is on its way.
-            if under_way := [future for future in sent if not future.done()]:
-                await asyncio.wait(under_way)
-            for future in sent:
-                future.result()
+            await asyncio.gather(*sent)
             del self.sent[: len(sent)]
         if self._failure is not None:
             raise RuntimeError("what a batch gave has not all been sent") from self._failure
