@@ -11,20 +11,10 @@ from typing import Any
 
 import numpy as np
 from aiokafka.record.util import calc_crc32c
-from llvmlite import binding, ir
-from numba import config, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from app.compiled.loads import CRC_INSTRUCTION, crc_step, load_word
 from app.dsp.fused.compiling import compiled
-
-_INSTRUCTION = (
-    "x86_64" in binding.get_default_triple()
-    and bool(binding.get_host_cpu_features().get("sse4.2"))
-    # Whoever has numba compile for another processor gets no instruction of this one.
-    and config.CPU_NAME is None
-    and config.CPU_FEATURES is None
-)
 
 _STRETCH = 1024
 """Bytes of each of the three; a power of two."""
@@ -49,30 +39,14 @@ _BYTE = _after_zeros(1)[0]
 _ZEROS = _after_zeros(_STRETCH)
 
 
-@intrinsic  # type: ignore[untyped-decorator] # numba has no types
-def _step(_: Any, summed: Any, data: Any, at: Any) -> Any:
-    """Add the eight bytes from a place on to a sum."""
-
-    def made(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        before, array, index = arguments
-        word = ir.IntType(64)
-        start = context.make_array(signature.args[1])(context, builder, array).data
-        place = builder.bitcast(builder.gep(start, [index]), word.as_pointer())
-        kind = ir.FunctionType(word, [word, word])
-        step = builder.module.declare_intrinsic("llvm.x86.sse42.crc32.64.64", fnty=kind)
-        return builder.call(step, [before, builder.load(place, align=1)])
-
-    return types.uint64(summed, data, at), made
-
-
 def _sum(data: NDArray[np.uint8]) -> Any:
     summed, at, size = np.uint64(0xFFFFFFFF), 0, len(data)
     while size - at >= 3 * _STRETCH:
         second, third = np.uint64(0), np.uint64(0)
         for i in range(at, at + _STRETCH, 8):
-            summed = _step(summed, data, i)
-            second = _step(second, data, i + _STRETCH)
-            third = _step(third, data, i + 2 * _STRETCH)
+            summed = crc_step(summed, load_word(data, i))
+            second = crc_step(second, load_word(data, i + _STRETCH))
+            third = crc_step(third, load_word(data, i + 2 * _STRETCH))
         for following in (second, third):
             summed = (
                 _ZEROS[0, summed & np.uint64(255)]
@@ -83,14 +57,14 @@ def _sum(data: NDArray[np.uint8]) -> Any:
             )
         at += 3 * _STRETCH
     while size - at >= 8:
-        summed = _step(summed, data, at)
+        summed = crc_step(summed, load_word(data, at))
         at += 8
     for i in range(at, size):
         summed = _BYTE[(summed ^ np.uint64(data[i])) & np.uint64(255)] ^ (summed >> np.uint64(8))
     return summed ^ np.uint64(0xFFFFFFFF)
 
 
-_compiled_sum = compiled("uint64(Array(uint8, 1, 'C', readonly=True))")(_sum) if _INSTRUCTION else None
+_compiled_sum = compiled("uint64(Array(uint8, 1, 'C', readonly=True))")(_sum) if CRC_INSTRUCTION else None
 
 
 def crc32c(data: bytes | bytearray | memoryview | NDArray[np.uint8]) -> int:

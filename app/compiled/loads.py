@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-from numba import types
+from llvmlite import binding, ir
+from numba import config, types
 from numba.extending import intrinsic
 
 
@@ -75,3 +75,31 @@ def _cast(taken: Any, given: Any) -> Any:
 
 single_of = _cast(types.uint32, types.float32)
 double_of = _cast(types.uint64, types.float64)
+
+
+CRC_INSTRUCTION: str | None = next(
+    (
+        name
+        for feature, name in (("sse4.2", "llvm.x86.sse42.crc32.64.64"), ("crc", "llvm.aarch64.crc32cx"))
+        # Whoever has numba compile for another processor gets no instruction of this one.
+        if binding.get_host_cpu_features().get(feature) and config.CPU_NAME is None and config.CPU_FEATURES is None
+    ),
+    None,
+)
+"""The processor's own step of CRC-32C, by eight bytes, if it has one."""
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def crc_step(_context: Any, _crc: Any, _word: Any) -> Any:
+    """Continue a CRC-32C by eight bytes; only where there is an instruction for it."""
+    of_x86 = str(CRC_INSTRUCTION).startswith("llvm.x86")
+
+    def generate(_target: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        word = ir.IntType(64)
+        crc = word if of_x86 else ir.IntType(32)
+        step = builder.module.declare_intrinsic(CRC_INSTRUCTION, fnty=ir.FunctionType(crc, [crc, word]))
+        before = args[0] if of_x86 else builder.trunc(args[0], crc)
+        after = builder.call(step, [before, args[1]])
+        return after if of_x86 else builder.zext(after, word)
+
+    return types.uint64(types.uint64, types.uint64), generate

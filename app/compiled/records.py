@@ -8,23 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import binding, ir
-from numba import types
-from numba.core import cgutils, config
-from numba.extending import intrinsic
 
+from app.compiled.loads import CRC_INSTRUCTION, crc_step, load_word
 from app.dsp.fused.compiling import compiled
-
-CRC_INSTRUCTION: str | None = next(
-    (
-        name
-        for feature, name in (("sse4.2", "llvm.x86.sse42.crc32.64.64"), ("crc", "llvm.aarch64.crc32cx"))
-        # Whoever has numba compile for another processor gets no instruction of this one.
-        if binding.get_host_cpu_features().get(feature) and config.CPU_NAME is None and config.CPU_FEATURES is None
-    ),
-    None,
-)
-"""The processor's own step of CRC-32C, by eight bytes, if it has one."""
 
 HEADER = 61
 """Bytes of a record batch before its records."""
@@ -81,21 +67,6 @@ def survey(data: Any, batches: Any) -> Any:
 
 
 if CRC_INSTRUCTION is not None:
-    OF_X86 = CRC_INSTRUCTION.startswith("llvm.x86")
-
-    @intrinsic  # type: ignore[untyped-decorator]
-    def _crc_of(_context: Any, _crc: Any, _word: Any) -> Any:
-        """Continue a checksum by eight bytes."""
-
-        def generate(_target: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-            word = ir.IntType(64)
-            crc = word if OF_X86 else ir.IntType(32)
-            step = cgutils.get_or_insert_function(builder.module, ir.FunctionType(crc, [crc, word]), CRC_INSTRUCTION)
-            before = arguments[0] if OF_X86 else builder.trunc(arguments[0], crc)
-            after = builder.call(step, [before, arguments[1]])
-            return after if OF_X86 else builder.zext(after, word)
-
-        return types.uint64(types.uint64, types.uint64), generate
 
     @compiled("int64(uint8[::1], int64[:, ::1])")
     def intact(data: Any, batches: Any) -> Any:
@@ -105,11 +76,7 @@ if CRC_INSTRUCTION is not None:
             crc = np.uint64(0xFFFFFFFF)
             whole = len(own) - len(own) % 8
             for at in range(0, whole, 8):
-                eight = own[at : at + 8]
-                word = np.uint64(0)
-                for i in range(8):
-                    word |= np.uint64(eight[i]) << np.uint64(8 * i)
-                crc = _crc_of(crc, word)
+                crc = crc_step(crc, load_word(own, at))
             for at in range(whole, len(own)):
                 crc ^= np.uint64(own[at])
                 for _ in range(8):

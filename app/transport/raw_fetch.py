@@ -18,6 +18,7 @@ from aiokafka.structs import TopicPartition
 from numpy.typing import NDArray
 
 from app.compiled import records as kernels
+from app.compiled.loads import CRC_INSTRUCTION
 from app.transport.raw_records import RawRecords
 from app.transport.reading import Frame
 
@@ -218,7 +219,7 @@ class RawPartition:
 
 def _intact(data: NDArray[np.uint8], batches: NDArray[np.int64]) -> int:
     """Count batches before the first one whose bytes do not fit its checksum."""
-    if kernels.CRC_INSTRUCTION is not None:
+    if CRC_INSTRUCTION is not None:
         return int(kernels.intact(data, batches))
     for number, batch in enumerate(batches.tolist()):
         if calc_crc32c(data[batch[kernels.BEGIN] - kernels.CHECKED : batch[kernels.END]].data) != batch[kernels.CRC]:
