@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from app.bench.result import SuiteResult
+    from app.bench.surroundings import Surroundings
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -69,6 +74,16 @@ def moved_to(pids: list[int], cores: frozenset[int]) -> Iterator[None]:
     finally:
         for pid, own in before.items():
             _move(pid, own)
+
+
+@contextmanager
+def one_apart(surroundings: Surroundings, result: SuiteResult) -> Iterator[frozenset[int]]:
+    """Keep everything off the core of what is measured for the time of a `with` block, which it gives; say so."""
+    cores = shared_out()
+    ours = [pid for pid in (surroundings.kafka_pid, surroundings.redis_pid) if pid is not None]
+    result.conditions.remarks["cores"] = cores.remark(moved=len(ours) == 2)
+    with kept_on(cores.others), moved_to(ours, cores.others):
+        yield cores.measured
 
 
 def _move(pid: int, cores: frozenset[int] | set[int]) -> None:

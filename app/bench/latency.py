@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from numpy.typing import NDArray
 
 from app.bench.contenders import BareKafka, Contender, Continuum
-from app.bench.cores import cpu_seconds, kept_on, moved_to, shared_out
+from app.bench.cores import cpu_seconds, one_apart
 from app.bench.load import Load, Shape
 from app.bench.open_loop import Latencies, Sending, send_and_read, sendings
 from app.bench.result import Measurement, SuiteResult
@@ -99,14 +99,11 @@ async def measure_latency(
     BenchError
         A block was lost, or a feature wrong.
     """
-    cores = shared_out()
-    ours = [pid for pid in (surroundings.kafka_pid, surroundings.redis_pid) if pid is not None]
-    result.conditions.remarks["cores"] = cores.remark(moved=len(ours) == 2)
     result.conditions.settings |= {"checkpoint_seconds": plan.checkpoint_seconds, "seconds a rate": plan.seconds}
-    with kept_on(cores.others), moved_to(ours, cores.others):
+    with one_apart(surroundings, result) as core:
         rate = plan.rate
         if rate is None:
-            rate = await _throughput(plan, surroundings, cores.measured)
+            rate = await _throughput(plan, surroundings, core)
             progress(f"throughput found: {rate:,.0f} blocks/s")
         levels = _levels(plan, rate)
         each = levels[-1].first + levels[-1].count
@@ -115,9 +112,9 @@ async def measure_latency(
             for name in (continuum(plan.checkpoint_seconds), BARE):
                 load = Load(plan.shape, surroundings.part(f"{number}-{len(name)}"), each)
                 contender: Contender = (
-                    BareKafka(name, load, cores.measured, size)
+                    BareKafka(name, load, core, size)
                     if name == BARE
-                    else Continuum(name, load, cores.measured, plan.checkpoint_seconds)
+                    else Continuum(name, load, core, plan.checkpoint_seconds)
                 )
                 runs, size = await _run(contender, levels)
                 for level, latencies, busy in runs:

@@ -18,7 +18,7 @@ import msgspec
 
 from app.bench.capacity import capacity_of
 from app.bench.contenders import BareKafka, Contender, Continuum, PlainFaust
-from app.bench.cores import kept_on, moved_to, shared_out
+from app.bench.cores import kept_on, one_apart
 from app.bench.errors import BenchError
 from app.bench.load import Load, Shape
 from app.bench.result import Measurement, SuiteResult
@@ -90,25 +90,22 @@ async def measure_throughput(
     BenchError
         A contender lost a block or computed a wrong feature, or there is no room for the blocks.
     """
-    cores = shared_out()
-    ours = [pid for pid in (surroundings.kafka_pid, surroundings.redis_pid) if pid is not None]
-    result.conditions.remarks["cores"] = cores.remark(moved=len(ours) == 2)
     result.conditions.settings |= {"seconds a run": plan.seconds, "checkpoints by blocks of a sensor": "off"}
-    with kept_on(cores.others), moved_to(ours, cores.others):
+    with one_apart(surroundings, result) as core:
         found = {}
         for number, shape in enumerate(plan.shapes):
             own = surroundings.part(f"warm-up{number}")
-            found[shape] = await _warm_up(shape, plan, own, surroundings, cores.measured)
+            found[shape] = await _warm_up(shape, plan, own, surroundings, core)
             progress(f"warm-up of {shape.case}: {found[shape].blocks_per_second:,.0f} blocks/s")
         blocks = {shape: _blocks_per_sensor(shape, run, plan) for shape, run in found.items()}
         _check_room(surroundings, blocks)
         contenders: list[Contender] = []
         for number, (shape, each) in enumerate(blocks.items()):
             load = Load(shape, surroundings.part(f"load{number}"), each)
-            contenders += _contenders(load, plan, cores.measured, found[shape].size)
+            contenders += _contenders(load, plan, core, found[shape].size)
             if shape.encoding == "json":
                 fewer = Load(shape, surroundings.part(f"plain{number}"), max(1, each // SLOWER))
-                contenders.append(PlainFaust(PLAIN, fewer, cores.measured))
+                contenders.append(PlainFaust(PLAIN, fewer, core))
         for load in dict.fromkeys(contender.load for contender in contenders):
             progress(f"filling a topic with {load.blocks:,} blocks: {load.shape.case}")
             await load.create_topics()
@@ -122,7 +119,7 @@ async def measure_throughput(
                 progress(f"run {number} of {plan.repeats}: {told}, {run.worker:.1f} µs of its CPU each")
             for shape, each in _unlike(blocks):
                 measured = result.measurement(_dsp_case(shape), DSP)
-                seconds = await _dsp_alone(shape, each, cores.measured)
+                seconds = await _dsp_alone(shape, each, core)
                 measured.add(RATE, 1 / seconds, "blocks/s", "higher")
                 measured.add(CPU, 1e6 * seconds, "µs/block", "lower")
     _compare(plan, result)

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 UNTAKEN_SECONDS = 0.005
 """For how long a broker is asked for nothing while records of a wanted partition of its have not been taken."""
 
-FULL_WAIT_MS = 100
-"""That a broker waits for records while some partitions are left out: nothing else can be asked of it meanwhile."""
-
 
 class _Some:
     """An assignment as aiokafka's fetcher sees it, with only some of its partitions."""
@@ -46,7 +43,6 @@ class Interest:
     def __init__(self, fetcher: Fetcher) -> None:
         self._fetcher = fetcher
         self._wanted: frozenset[Any] = frozenset()
-        self._usual_wait: int = fetcher._fetch_max_wait_ms
         self._usual_actions = fetcher._get_actions_per_node
         fetcher._prefetch_backoff = UNTAKEN_SECONDS
         fetcher._get_actions_per_node = self._actions
@@ -62,6 +58,4 @@ class Interest:
     def _actions(self, assignment: Any) -> Any:
         # A partition without a position needs one, wanted or not.
         tps = [tp for tp in assignment.tps if tp in self._wanted or not assignment.state_value(tp).has_valid_position]
-        left_out = any(tp in self._fetcher._records for tp in assignment.tps)
-        self._fetcher._fetch_max_wait_ms = FULL_WAIT_MS if left_out else self._usual_wait
         return self._usual_actions(_Some(assignment, tps))
