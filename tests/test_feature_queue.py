@@ -56,7 +56,7 @@ def records(own: Any, seq: int, ids: list[str]) -> Records:
         np.zeros((count, 4)),
         np.ones((count, 4), dtype=np.bool_),
     )
-    return Records(own, rows, np.arange(count, dtype=np.int64) % PARTITIONS)
+    return Records(own, rows)
 
 
 def seqs(request: list[tuple[bytes, bytes]], id_: str) -> list[int]:

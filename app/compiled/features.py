@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from app.compiled.batches import BATCH_COLUMNS, INVALID, PLACE_COLUMNS, write_batches
 from app.compiled.checksum import crc32c
+from app.compiled.partitions import partitions_of
 from app.dsp.pipeline import Pipeline
 from app.dsp.stage import Floats, Indices
 from app.runtime.prepared import Prepared
@@ -92,7 +93,7 @@ class FeatureBatches:
         self._encoder = msgspec.json.Encoder()
         self._room = np.empty(1 << 16, np.uint8)
 
-    def encode(self, rows: Rows, partitions: Indices, count: int, limit: int) -> Encoded:
+    def encode(self, rows: Rows, partitions: Indices | NDArray[np.int32], count: int, limit: int) -> Encoded:
         """Encode a record for each row, with the sensor's id as its key.
 
         Parameters
@@ -122,12 +123,24 @@ class FeatureBatches:
         ]
         return Encoded(prepared, places)
 
+    def encode_by_key(self, rows: Rows, count: int, limit: int) -> Encoded:
+        """Do as `encode`, each record in the partition of its key."""
+        return self.encode(rows, partitions_of(rows.texts, rows.begins, rows.ends, count), count, limit)
+
     def records(self, rows: Rows) -> list[bytes]:
         """Encode the same records, but give just their JSON; for what a state keeps of its sensor's last block."""
         encoded = self.encode(rows, np.zeros(len(rows.timestamps), np.int64), 1, UNLIMITED)
         return encoded.records()
 
-    def _write(self, rows: Rows, partitions: Indices, count: int, limit: int, batches: Indices, places: Indices) -> int:
+    def _write(
+        self,
+        rows: Rows,
+        partitions: Indices | NDArray[np.int32],
+        count: int,
+        limit: int,
+        batches: Indices,
+        places: Indices,
+    ) -> int:
         length, width = rows.values.shape
         numbers = bytearray()
         self._encoder.encode_into(rows.values.ravel().tolist(), numbers)

@@ -66,13 +66,7 @@ class Emitter:
 
     async def express(self, sent: Sent) -> asyncio.Future[None]:
         """Send the records of the express lane; gives what is done when the broker has them."""
-        tier = self._tier
-        self.blocks += sent.blocks
-        self.samples += sent.samples
-        self.features += sent.blocks
-        metrics.BLOCKS.labels(tier).inc(sent.blocks)
-        metrics.SAMPLES.labels(tier).inc(sent.samples)
-        metrics.FEATURES.labels(tier).inc(sent.blocks)
+        self._add(sent.blocks, sent.samples, sent.blocks)
         if sent.clock_jumps:
             self._count_event("clock_jump", sent.clock_jumps)
         topic = features_topic(self._settings, sent.engine.pipeline.name)
@@ -88,22 +82,20 @@ class Emitter:
         count = len(encoded)
         self.latest.extend(encoded.record(number) for number in range(max(0, count - LATEST_RECORDS), count))
 
-    async def partition_count(self, pipeline: str) -> int:
-        """Give how many partitions a pipeline's features' topic has."""
-        return await self._outbox.partition_count(features_topic(self._settings, pipeline))
-
     def _count(self, portion: Portion, output: Output) -> None:
-        tier = self._tier
         blocks = len(portion.records) - sum(len(deferral.blocks) for deferral in output.deferred.values())
-        self.blocks += blocks
-        self.samples += output.samples
-        self.features += len(output.features)
-        metrics.BLOCKS.labels(tier).inc(blocks)
-        metrics.SAMPLES.labels(tier).inc(output.samples)
-        metrics.FEATURES.labels(tier).inc(len(output.features))
+        self._add(blocks, output.samples, len(output.features))
         for reason, count in output.events.items():
             self._count_event(reason, count)
         self.latest.extend(value for _, value in output.features[-LATEST_RECORDS:])
+
+    def _add(self, blocks: int, samples: int, features: int) -> None:
+        self.blocks += blocks
+        self.samples += samples
+        self.features += features
+        metrics.BLOCKS.labels(self._tier).inc(blocks)
+        metrics.SAMPLES.labels(self._tier).inc(samples)
+        metrics.FEATURES.labels(self._tier).inc(features)
 
     def _count_event(self, reason: str, count: int) -> None:
         self.events[reason] = self.events.get(reason, 0) + count

@@ -1,7 +1,7 @@
 """The express lane: blocks that follow what came before go from the broker's bytes to feature records as arrays.
 
 What it does to a sensor's state is what the ordinary way would do. It takes a sensor's blocks of a stretch all or not
-at all, so that they stay in order; whatever is not plain is left to the ordinary way (`Stretch.rest`).
+at all, so that they stay in order; whatever is not plain is left to the ordinary way (`Taken.rest`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from app.compiled.decode import PlainBlocks, decode_plain
 from app.compiled.directory import Directory
 from app.compiled.features import FeatureBatches, Rows
-from app.compiled.partitions import partitions_of
 from app.compiled.placing import NONE, place
 from app.dsp.placement import MAX_RUN
-from app.dsp.stage import Indices
+from app.dsp.stage import Floats, Indices
 from app.dsp.stream import Samples
-from app.runtime.express_columns import UNKNOWN, Columns, Newest
+from app.runtime.express_columns import Columns, Newest
 from app.runtime.feature_queue import Records
 
 if TYPE_CHECKING:
@@ -134,8 +133,6 @@ class Express:
         Its name.
     engines
         Of its pipelines, by name.
-    residents
-        Sensors in memory, by id; others change them.
     set_pipeline
         Gives the name of the pipeline that has been set of a sensor; empty where none has.
     mark_changed
@@ -147,12 +144,10 @@ class Express:
         topic: str,
         tier: str,
         engines: Mapping[str, Engine],
-        residents: Mapping[str, Resident],
         set_pipeline: Callable[[str], str],
         mark_changed: Callable[[Iterable[Resident]], None],
     ) -> None:
         self._topic = topic
-        self._residents = residents
         self._set_pipeline = set_pipeline
         self._mark_changed = mark_changed
         self._sensors, self._names, self._streams = Directory(), Directory(), Directory()
@@ -166,8 +161,6 @@ class Express:
         self._users: dict[str, int] = {}
         self._stream_of: dict[int, str] = {}
         self._stamp = 0
-        #: Partitions of the features' topics, by engine; the tier fills them in as it learns them.
-        self.partition_counts: dict[Engine, int] = {}
 
     # -- which sensors
 
@@ -249,9 +242,16 @@ class Express:
 
     def newest(self, engine: Engine, residents: Sequence[Resident]) -> list[bytes | None]:
         """Give the last feature records of an engine's sensors; None where the last block went the ordinary way."""
-        if engine not in self._numbers:
-            return [None] * len(residents)
-        return self._newest[engine].records(self._encoders[engine], [resident.sensor for resident in residents])
+        found: list[bytes | None] = [None] * len(residents)
+        newest = self._newest.get(engine)
+        known = [] if newest is None else [n for n, own in enumerate(residents) if newest.knows(own.sensor.row)]
+        if newest is not None and known:
+            entries = np.array([self._sensors.find(residents[number].sensor.id) for number in known])
+            rows = np.array([residents[number].sensor.row for number in known])
+            records = self._encoders[engine].records(self._rows(entries, *newest.of(rows)))
+            for number, record in zip(known, records, strict=True):
+                found[number] = record
+        return found
 
     # -- blocks
 
@@ -324,40 +324,22 @@ class Express:
         left[numbers] = False
         self._mark_changed([self._by_entry[entry] for entry in newly[:changes].tolist()])
         values, full = engine.step(rows, numbers, Samples(blocks.values, blocks.bounds[:-1], blocks.bounds[1:]))
-        values, full = np.ascontiguousarray(values), np.ascontiguousarray(full)
         timestamps, entries = blocks.timestamp[numbers], blocks.sensor[numbers]
         self._newest[engine].note(rows, timestamps, firsts, values, full)
-        sensors = self._sensors
-        rows_of = Rows(
-            sensors.texts,
-            sensors.text_begins[entries],
-            sensors.text_ends[entries],
-            timestamps,
-            firsts,
-            values,
-            full,
-        )
         return Sent(
             engine,
             placed,
             int((blocks.bounds[numbers + 1] - blocks.bounds[numbers]).sum()),
             jumps,
-            Records(self._encoders[engine], rows_of, self._out_partitions(engine, entries)),
+            Records(self._encoders[engine], self._rows(entries, timestamps, firsts, values, full)),
             _most(partition[numbers], heads.blocks[rows]),
         )
 
-    def _out_partitions(self, engine: Engine, entries: Indices) -> Indices:
-        """Give the partitions of the features' topic to which records of entries go."""
-        known = self._columns.out_partition
-        partitions = known[entries]
-        if (unknown := partitions == UNKNOWN).any():
-            fresh = entries[unknown]
-            sensors = self._sensors
-            known[fresh] = partitions_of(
-                sensors.texts, sensors.text_begins[fresh], sensors.text_ends[fresh], self.partition_counts[engine]
-            )
-            partitions = known[entries]
-        return partitions
+    def _rows(self, entries: Indices, timestamps: Indices, seqs: Indices, values: Floats, full: Mask) -> Rows:
+        """Give what records of entries' sensors are made of."""
+        sensors = self._sensors
+        begins, ends = sensors.text_begins[entries], sensors.text_ends[entries]
+        return Rows(sensors.texts, begins, ends, timestamps, seqs, values, full)
 
     def _split(self, taken: Taken, lots: Sequence[Lot], blocks: PlainBlocks, left: Mask, rest: Mask) -> None:
         """Say by part which messages are left, and whose blocks in them have been consumed."""

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.compiled.features import FeatureBatches, Rows
 from app.compiled.placing import NONE
 from app.dsp.stage import Floats, Indices
-
-if TYPE_CHECKING:
-    from app.dsp.stream import Sensor
-
-UNKNOWN = -1
 
 _FIRST_ROWS = 64
 
@@ -34,8 +27,6 @@ class Columns:
         """When it last had a block this way, on the monotonic clock, s."""
         self.changed = np.zeros(0, dtype=np.uint8)
         """Whether it is known to have changed since its state was taken."""
-        self.out_partition = np.zeros(0, dtype=np.int64)
-        """Of the features' topic; `UNKNOWN` where it is not known yet."""
         self._stamps = np.zeros(0, dtype=np.int64)
         self._refused = np.zeros(0, dtype=np.uint8)
         self._expected = np.zeros(0, dtype=np.int64)
@@ -69,8 +60,7 @@ class Columns:
     def clear(self, entries: int | slice) -> None:
         """Let entries be nobody's."""
         self.plain[entries] = self.changed[entries] = 0
-        self.engine[entries], self.stream[entries], self.used[entries] = UNKNOWN, NONE, 0.0
-        self.out_partition[entries] = UNKNOWN
+        self.engine[entries], self.stream[entries], self.used[entries] = -1, NONE, 0.0
 
     def refuse(self, stamp: int, entries: Iterable[int]) -> None:
         """Let no block of some entries' sensors pass in the stretch of a stamp."""
@@ -111,27 +101,10 @@ class Newest:
         if row < len(self._known):
             self._known[row] = False
 
-    def records(self, encoder: FeatureBatches, sensors: Sequence[Sensor]) -> list[bytes | None]:
-        """Encode sensors' last records; None where none is known."""
-        known = [sensor for sensor in sensors if sensor.row < len(self._known) and self._known[sensor.row]]
-        if not known:
-            return [None] * len(sensors)
-        rows = np.array([sensor.row for sensor in known], dtype=np.int64)
-        ids = [sensor.id for sensor in known]
-        encoded = [id_.encode() for id_ in ids]
-        ends = np.cumsum([len(id_) for id_ in encoded], dtype=np.int64)
-        begins = np.concatenate([[0], ends[:-1]]).astype(np.int64)
-        texts = np.frombuffer(bytearray(b"".join(encoded)), np.uint8)
-        made = encoder.records(
-            Rows(
-                texts,
-                begins,
-                ends,
-                self._timestamps[rows],
-                self._seqs[rows],
-                self._values[rows],
-                self._full[rows],
-            )
-        )
-        found = dict(zip(ids, made, strict=True))
-        return [found.get(sensor.id) for sensor in sensors]
+    def knows(self, row: int) -> bool:
+        """Whether a row's last block came this way."""
+        return row < len(self._known) and bool(self._known[row])
+
+    def of(self, rows: Indices) -> tuple[Indices, Indices, Floats, NDArray[np.bool_]]:
+        """Give timestamps, indices, values and fullness of rows' last blocks."""
+        return self._timestamps[rows], self._seqs[rows], self._values[rows], self._full[rows]

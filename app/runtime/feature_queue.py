@@ -16,7 +16,6 @@ import numpy as np
 
 if TYPE_CHECKING:
     from app.compiled.features import Encoded, FeatureBatches, Rows
-    from app.dsp.stage import Indices
     from app.runtime.prepared import Prepared
 
 MOST_ROWS = 1 << 14
@@ -28,8 +27,6 @@ class Records(NamedTuple):
 
     encoder: FeatureBatches
     rows: Rows
-    partitions: Indices
-    """(rows,) of the features' topic."""
 
 
 class _Waiting(NamedTuple):
@@ -82,7 +79,7 @@ class FeatureQueue:
             await self._room.wait()
         waiting = _Waiting(records, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
-        self._rows += len(records.partitions)
+        self._rows += len(records.rows.timestamps)
         self._handed_over.clear()
         if self._sender is None or self._sender.done():
             self._sender = asyncio.create_task(self._run())
@@ -120,12 +117,8 @@ class FeatureQueue:
         # Ids of one stretch lie where those of the one before lie, unless a sensor has come or gone.
         for _, alike in groupby(some, key=lambda records: (id(records.encoder), id(records.rows.texts))):
             own = list(alike)
-            encoded = own[0].encoder.encode(
-                _joined([records.rows for records in own]),
-                np.concatenate([records.partitions for records in own]),
-                self._partitions,
-                self._largest_batch,
-            )
+            rows = _joined([records.rows for records in own])
+            encoded = own[0].encoder.encode_by_key(rows, self._partitions, self._largest_batch)
             self._note(encoded)
             batches += encoded.batches
         return batches

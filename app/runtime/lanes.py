@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Container, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from app import compiled
 from app.dsp.snapshot import Position
@@ -16,9 +16,6 @@ from app.runtime.processor import Processor
 from app.runtime.resolver import Resolver
 from app.runtime.stretches import Lot
 from app.transport.raw_records import RawRecords
-
-if TYPE_CHECKING:
-    from app.runtime.express import Express
 
 FIRST_LEFT, MORE_LEFT = 16, 4
 """Records that go the ordinary way before the others of a stretch are tried again, and how many times as many the next
@@ -63,7 +60,6 @@ class Lanes:
                 topic,
                 tier,
                 processor.engines,
-                processor.residents,
                 resolver.set_pipeline,
                 processor.mark_changed,
             )
@@ -77,7 +73,6 @@ class Lanes:
             for lot in stretch:
                 await self._process_rest(lot, lot.records, lot.records[-1].offset + 1, ())
             return
-        await self._learn_partitions(express)
         done: list[set[str]] = [set() for _ in stretch]
         at_once = FIRST_LEFT
         while stretch:
@@ -99,11 +94,6 @@ class Lanes:
             stretch = [lot for lots in left.values() for lot, _ in lots]
             done = [gone for lots in left.values() for _, gone in lots]
             at_once = min(MORE_LEFT * at_once, self._at_once)
-
-    async def _learn_partitions(self, express: Express) -> None:
-        for name, engine in self._processor.engines.items():
-            if engine not in express.partition_counts:
-                express.partition_counts[engine] = await self._emitter.partition_count(name)
 
     async def _process_rest(self, lot: Lot, records: Sequence[Any], end: int, done: Container[str]) -> None:
         """Process records of a lot, up to an offset, the ordinary way, without the blocks of sensors that are done."""
